@@ -1,0 +1,1 @@
+"""How it travels: ports, sessions, lines and whose turn it is."""

@@ -1,0 +1,1 @@
+"""What it means: places, nights, money and the people who ask."""

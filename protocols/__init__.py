@@ -1,0 +1,1 @@
+"""What is said: bytes and values. No I/O, no clock, no locks."""

@@ -1,0 +1,115 @@
+"""A driver's conversation with a meter, written as a generator: no sockets, no clocks, no locks.
+
+The driver yields what it wants to happen and is sent what came of it. Whoever runs it (a real line,
+a test, the simulator) decides about timing, turns and repeats. The rules of money live here:
+a write may only follow an Intent, and a write is never sent twice.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+
+class Effect(enum.Enum):
+    """What a request does to the meter, hence whether it may be repeated."""
+
+    READ = "read"  # may be repeated
+    WRITE = "write"  # may not
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The meter answered: the data bytes of its frame, checksum already tested."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The meter understood and said no; `code` is the protocol's own (Modbus: 1 to 11)."""
+
+    code: int
+
+
+Answer: TypeAlias = Reply | Refusal
+
+
+class ReplyReader(Protocol):
+    """Bytes in, at most one answer out. Steps over noise; never raises on bad input."""
+
+    def receive_data(self, data: bytes) -> None: ...
+    def next_event(self) -> Answer | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One frame to send and the way to recognise its one answer."""
+
+    label: str  # for people: logs, traces, errors
+    frame: bytes
+    effect: Effect
+    new_reader: Callable[[], ReplyReader]
+    reply_bytes_max: int = 0  # how long the answer may be; a slow line adds its wire time
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the meter says about purchases; the fields it does not have stay None."""
+
+    purchase_count: int | None = None
+    total_purchased_fen: int | None = None
+    remaining_credit_fen: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Yielded once, before the first write: make this durable, then go on."""
+
+    before: Evidence
+
+
+class ProtocolError(Exception):
+    """Base of everything this package raises."""
+
+
+class Silence(ProtocolError):
+    """No answer in time. After a write this proves nothing about what the meter did."""
+
+
+class Garbled(Silence):
+    """Bytes came in time, but no answer with a good checksum among them."""
+
+
+class BadAnswer(ProtocolError):
+    """An answer with a good checksum that makes no sense for this meter type."""
+
+
+class Refused(ProtocolError):
+    """The meter said no to something this driver cannot do without."""
+
+    def __init__(self, label: str, code: int) -> None:
+        super().__init__(f"{label}: refused with code {code}")
+        self.code = code
+
+
+Conversation: TypeAlias = Generator[Request | Intent, Answer | None, T]
+
+
+def ask(request: Request) -> Conversation[Answer]:
+    """Yield one request and give back its answer, Reply or Refusal."""
+    answer = yield request
+    assert answer is not None, "the runner must send an answer or throw Silence"
+    return answer
+
+
+def ask_reply(request: Request) -> Conversation[bytes]:
+    """Like `ask`, for requests a healthy meter always answers. Raises Refused."""
+    answer = yield from ask(request)
+    if isinstance(answer, Refusal):
+        raise Refused(request.label, answer.code)
+    return answer.payload

@@ -1,0 +1,1 @@
+"""The opponent: meters and gateways that share no code with ours."""
