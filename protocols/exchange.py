@@ -89,6 +89,10 @@ class BadAnswer(ProtocolError):
     """An answer with a good checksum that makes no sense for this meter type."""
 
 
+class WrongMeter(BadAnswer):
+    """Another meter answers at this address: its type code or number is not the expected one."""
+
+
 class Refused(ProtocolError):
     """The meter said no to something this driver cannot do without."""
 

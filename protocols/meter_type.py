@@ -55,11 +55,14 @@ class Driver(Protocol):
     """
 
     def read(self, at: Address, wanted: frozenset[Quantity]) -> Conversation[Values]:
-        """The wanted quantities this meter has, in one consistent look. Raises ProtocolError."""
+        """The wanted quantities this meter has, in one consistent look.
+
+        Raises WrongMeter when a type code says so, and any other ProtocolError.
+        """
         ...
 
     def identify(self, at: Address) -> Conversation[Identity]:
-        """Who answers here. Raises BadAnswer when it is certainly another meter type."""
+        """Who answers here. Raises WrongMeter when it is certainly another meter type."""
         ...
 
     def evidence(self, at: Address) -> Conversation[Evidence]:
