@@ -93,10 +93,6 @@ class WrongMeter(BadAnswer):
     """Another meter answers at this address: its type code or number is not the expected one."""
 
 
-class WrongMeter(BadAnswer):
-    """Another meter type or number answers at this address: what it says is nobody's reading."""
-
-
 class Refused(ProtocolError):
     """The meter said no to something this driver cannot do without."""
 

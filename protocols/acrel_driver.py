@@ -1,0 +1,193 @@
+"""The conversations of DDSY1352 and DTSY1352 meters, which differ only in what they have to tell.
+
+Every look begins with the live block: its first register is the maker's type code, so that a meter
+of another type at this address can never pass for this one.
+"""
+
+from __future__ import annotations
+
+from protocols.acrel_blocks import (
+    LIVE_AT,
+    LIVE_REGISTERS,
+    LIVE_WORDS_4_RATES,
+    LIVE_WORDS_8_RATES,
+    PREPAID_AT,
+    PREPAID_REGISTERS,
+    PREPAID_WORDS,
+    Live,
+    decode_live,
+    decode_prepaid,
+    scale_money,
+)
+from protocols.exchange import (
+    BadAnswer,
+    Conversation,
+    Evidence,
+    Refused,
+    Reply,
+    WrongMeter,
+    ask,
+    ask_reply,
+)
+from protocols.meter_type import Address, Frozen, Identity, Options, Recharge
+from protocols.modbus import read_registers
+from protocols.numbers import bcd_digits
+from protocols.options import Option, choose
+from protocols.reading import Quantity, Values
+from protocols.registers import REFUSED_FOR_GOOD
+
+Q = Quantity
+
+# Spec acrel.md 2.4.
+TYPE_NAMES = {5: "DTSY1352", 7: "DDSY1352", 10: "ADF300L/400L"}
+METER_NUMBER_AT, METER_NUMBER_WORDS = 0x0043, 3
+HARDWARE_AT = 0x0022
+
+RATES_HELP = '4 (default), 8 (firmware with deep valley, 144-byte live block) or "auto"'
+MONEY_HELP = "fen in one step of the money registers: 1 (default), 10 or 100; check on the display"
+
+OPTIONS: dict[str, tuple[Option, ...]] = {"rates": (4, 8, "auto"), "money_step_fen": (1, 10, 100)}
+OPTION_HELP = {"rates": RATES_HELP, "money_step_fen": MONEY_HELP}
+
+LIVE_QUANTITIES = frozenset(register.quantity for register in LIVE_REGISTERS)
+PREPAID_QUANTITIES = frozenset(register.quantity for register in PREPAID_REGISTERS)
+ONLY_PREPAID = PREPAID_QUANTITIES - LIVE_QUANTITIES
+
+# Bits of the hardware word 0x0022, low byte (spec acrel.md 1): text when 0, text when 1.
+HARDWARE_BITS = (
+    (0, "single rate", "multi-rate"),
+    (3, "internal relay", "external control"),
+    (4, "", "RF card reader"),
+    (5, "", "encrypted writes"),
+    (7, "", "three wires"),
+)
+
+
+def check_type(live: Live, allowed: int) -> None:
+    """Raises WrongMeter when the type code is another type's, BadAnswer when it is nobody's."""
+    code = live.type_code
+    if code == allowed:
+        return
+    if code in (0, 0xFFFF):
+        raise BadAnswer(f"the meter tells no type code ({code:#06x}); look again, then check it")
+    raise WrongMeter(
+        f"{TYPE_NAMES.get(code, 'an unknown meter')} (type code {code}) answers where "
+        f"{TYPE_NAMES[allowed]} is expected; correct the type or the address"
+    )
+
+
+def check_counts(live: Values, money: Values) -> None:
+    """Two registers hold the purchase count. Raises BadAnswer unless they agree."""
+    first, second = live.get(Q.PURCHASE_COUNT), money.get(Q.PURCHASE_COUNT)
+    if first is not None and second is not None and first != second:
+        raise BadAnswer(
+            f"the purchase count reads {first} and then {second}; a purchase is just landing, "
+            f"or the register map is not this meter's: look again"
+        )
+
+
+def evidence_of(values: Values) -> Evidence:
+    return Evidence(
+        purchase_count=values.get(Q.PURCHASE_COUNT),
+        total_purchased_fen=values.get(Q.TOTAL_PURCHASED),
+        remaining_credit_fen=values.get(Q.REMAINING_CREDIT),
+    )
+
+
+class AcrelDriver:
+    """One DDSY1352 or DTSY1352 meter."""
+
+    __slots__ = (
+        "_has_prepaid",
+        "_live_words",
+        "_phases",
+        "_quantities",
+        "_rates",
+        "_step_fen",
+        "_type_code",
+    )
+
+    def __init__(
+        self, type_code: int, phases: int, quantities: frozenset[Q], options: Options
+    ) -> None:
+        chosen = choose(options, OPTIONS)
+        self._type_code = type_code
+        self._phases = phases
+        self._quantities = quantities
+        self._rates = chosen["rates"]
+        self._step_fen = int(chosen["money_step_fen"])
+        # Learnt from the meter: how long its live block is, and whether it has the prepaid block.
+        self._live_words = LIVE_WORDS_4_RATES if self._rates == 4 else LIVE_WORDS_8_RATES
+        self._has_prepaid = True
+
+    def read(self, at: Address, wanted: frozenset[Q]) -> Conversation[Values]:
+        values = (yield from self._live(at)).values
+        if wanted & ONLY_PREPAID & self._quantities:
+            # All money from one block: a purchase may land between the two.
+            values = values | (yield from self._prepaid(at))
+        chosen = wanted & self._quantities
+        return scale_money({q: v for q, v in values.items() if q in chosen}, self._step_fen)
+
+    def identify(self, at: Address) -> Conversation[Identity]:
+        live = yield from self._live(at)
+        number = yield from self._optional(at, METER_NUMBER_AT, METER_NUMBER_WORDS)
+        hardware = yield from self._optional(at, HARDWARE_AT, 1)
+        return Identity(
+            type_code=live.type_code,
+            meter_number=bcd_digits(number) if number else None,
+            note=hardware_note(hardware[1]) if hardware else "",
+        )
+
+    def evidence(self, at: Address) -> Conversation[Evidence]:
+        live = (yield from self._live(at)).values
+        money = yield from self._prepaid(at)
+        check_counts(live, money)
+        return evidence_of(scale_money(live | money, self._step_fen))
+
+    def frozen(self, at: Address) -> Conversation[tuple[Frozen, ...]]:
+        """None: where these meters keep their 48 months is not published (spec acrel.md 2.8)."""
+        yield from ()
+        return ()
+
+    def recharges(self, at: Address) -> Conversation[tuple[Recharge, ...]]:
+        """None: as `frozen`."""
+        yield from ()
+        return ()
+
+    def _live(self, at: Address) -> Conversation[Live]:
+        request = read_registers(at.unit, LIVE_AT, self._live_words)
+        answer = yield from ask(request)
+        if isinstance(answer, Reply):
+            live = decode_live(
+                answer.payload, phases=self._phases, trust_8_rate_clock=self._rates == 8
+            )
+            check_type(live, self._type_code)
+            return live
+        undecided = self._rates == "auto" and self._live_words == LIVE_WORDS_8_RATES
+        if undecided and answer.code in REFUSED_FOR_GOOD:
+            self._live_words = LIVE_WORDS_4_RATES
+            return (yield from self._live(at))
+        raise Refused(request.label, answer.code)
+
+    def _prepaid(self, at: Address) -> Conversation[Values]:
+        """The prepaid block; nothing from a meter without one (DDSF, or no prepaid firmware)."""
+        if not self._has_prepaid:
+            return {}
+        payload = yield from self._optional(at, PREPAID_AT, PREPAID_WORDS)
+        self._has_prepaid = payload is not None
+        return decode_prepaid(payload) if payload is not None else {}
+
+    def _optional(self, at: Address, address: int, count: int) -> Conversation[bytes | None]:
+        """Registers a meter may lack. Raises Refused for any other refusal."""
+        try:
+            return (yield from ask_reply(read_registers(at.unit, address, count)))
+        except Refused as refused:
+            if refused.code in REFUSED_FOR_GOOD:
+                return None
+            raise
+
+
+def hardware_note(word: int) -> str:
+    """The hardware word's low byte in words a technician uses."""
+    said = (one if word >> bit & 1 else zero for bit, zero, one in HARDWARE_BITS)
+    return ", ".join(text for text in said if text)
