@@ -1,0 +1,166 @@
+"""One line of meaning for a Modbus RTU frame, for `headend trace` and its ring of frames.
+
+Direction is unknown: the same eight bytes may ask or answer. Given the request, an answer can be
+read in full; alone, it says what it looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from protocols.acrel_blocks import (
+    LIVE_AT,
+    LIVE_WORDS_4_RATES,
+    LIVE_WORDS_8_RATES,
+    PREPAID_AT,
+    PREPAID_WORDS,
+    decode_live,
+    decode_prepaid,
+)
+from protocols.acrel_driver import TYPE_NAMES
+from protocols.exchange import ProtocolError
+from protocols.modbus import READ_HOLDING, READ_INPUT, WRITE_REGISTERS, crc_ok
+from protocols.reading import Alarm, Control, Quantity, Values, meter_dial
+
+Q = Quantity
+
+HEX_BYTES_MAX = 16  # of data nobody can name: enough to compare two frames by eye
+
+REFUSALS = {
+    1: "no such function",
+    2: "no such address",
+    3: "no such count or value",
+    4: "device failure",
+    5: "accepted, still working",
+    6: "busy",
+    7: "cannot",
+    8: "memory error",
+    10: "gateway has no path",
+    11: "gateway gets no answer",
+}
+READS = (READ_HOLDING, READ_INPUT)
+ACREL_MASKED_WRITE = 0x20  # spec acrel.md 3.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A read request taken apart."""
+
+    unit: int
+    function: int
+    address: int
+    count: int
+
+
+def explain(frame: bytes, request: bytes | None = None) -> str:
+    """What a frame says. `request` is the last frame sent on its line, if known. Never raises."""
+    if len(frame) < 4:
+        return f"{len(frame)} bytes, too short for a frame: {_hex(frame)}"
+    if not crc_ok(frame):
+        return f"{len(frame)} bytes without a good checksum: {_hex(frame)}"
+    unit, function = frame[0], frame[1]
+    if function & 0x80 and len(frame) == 5:
+        why = REFUSALS.get(frame[2], "unknown")
+        return f"unit {unit} refuses function {function & 0x7F:#04x}: code {frame[2]}, {why}"
+    asked = _as_read(request)
+    if asked is not None and request != frame and frame[:2] == bytes((asked.unit, asked.function)):
+        return _read_answer(frame, asked)
+    if (read := _as_read(frame)) is not None:
+        return f"read {read.address:#06x}+{read.count} of unit {unit}"
+    if function in READS and len(frame) == frame[2] + 5:
+        return _read_answer(frame, None)
+    if function in (WRITE_REGISTERS, ACREL_MASKED_WRITE):
+        return _write(frame)
+    return f"unit {unit}, function {function:#04x}, {len(frame)} bytes: {_hex(frame[2:-2])}"
+
+
+def _as_read(frame: bytes | None) -> _Read | None:
+    """A frame as a read request, if it is one."""
+    if frame is None or len(frame) != 8 or frame[1] not in READS or not crc_ok(frame):
+        return None
+    count = int.from_bytes(frame[4:6], "big")
+    return _Read(frame[0], frame[1], int.from_bytes(frame[2:4], "big"), count)
+
+
+def _read_answer(frame: bytes, asked: _Read | None) -> str:
+    payload = frame[3:-2]
+    said = f"answer of unit {frame[0]}: {len(payload)} bytes"
+    if len(payload) != frame[2]:
+        return f"{said}, but its byte count says {frame[2]}: {_hex(payload)}"
+    if asked is None:
+        return f"{said}: {_hex(payload)}"
+    if len(payload) != 2 * asked.count:
+        return f"{said}, but {2 * asked.count} were asked for: {_hex(payload)}"
+    known = _KNOWN_BLOCKS.get((asked.address, asked.count))
+    try:
+        meaning = known(payload) if known else f"from {asked.address:#06x}: {_hex(payload)}"
+    except ProtocolError as error:
+        meaning = str(error)
+    return f"{said}, {meaning}"
+
+
+def _write(frame: bytes) -> str:
+    unit, address = frame[0], int.from_bytes(frame[2:4], "big")
+    name = "write" if frame[1] == WRITE_REGISTERS else "masked write"
+    if len(frame) == 8 and frame[1] == WRITE_REGISTERS:
+        count = int.from_bytes(frame[4:6], "big")
+        return f"unit {unit} has written {address:#06x}+{count}"
+    if len(frame) >= 9 and len(frame) == frame[6] + 9:
+        count = int.from_bytes(frame[4:6], "big")
+        return f"{name} {address:#06x}+{count} of unit {unit}: {_hex(frame[7:-2])}"
+    return f"unit {unit}, {name}, {len(frame)} bytes: {_hex(frame[2:-2])}"
+
+
+def _live(payload: bytes) -> str:
+    live = decode_live(payload)
+    name = TYPE_NAMES.get(live.type_code, f"unknown ({live.type_code})")
+    return ", ".join((f"live block: type {name}", *_say(live.values)))
+
+
+def _prepaid(payload: bytes) -> str:
+    return ", ".join(("prepaid block:", *_say(decode_prepaid(payload)))).replace(":,", ":", 1)
+
+
+_KNOWN_BLOCKS: dict[tuple[int, int], Callable[[bytes], str]] = {
+    (LIVE_AT, LIVE_WORDS_4_RATES): _live,
+    (LIVE_AT, LIVE_WORDS_8_RATES): _live,
+    (PREPAID_AT, PREPAID_WORDS): _prepaid,
+}
+
+
+def _say(values: Values) -> list[str]:
+    """The values a technician looks for, in his units."""
+    said = [_SPOKEN[q](values[q]) for q in _SPOKEN if q in values]
+    return [text for text in said if text]
+
+
+def _scaled(value: int, digits: int) -> str:
+    """An integer with its point moved left, without floats: (-5, 2) is "-0.05"."""
+    text = str(abs(value)).rjust(digits + 1, "0")
+    return f"{'-' if value < 0 else ''}{text[:-digits]}.{text[-digits:]}"
+
+
+def _flags(kind: type[Alarm] | type[Control], bits: int, title: str) -> str:
+    names = [flag.name.lower() for flag in kind if flag & bits and flag.name]
+    return f"{title} {'+'.join(names)}" if names else ""
+
+
+_SPOKEN: dict[Quantity, Callable[[int], str]] = {
+    Q.VOLTAGE_L1: lambda v: f"{_scaled(v, 1)} V",
+    Q.CURRENT_L1: lambda v: f"{_scaled(v, 3)} A",
+    Q.POWER: lambda v: f"{v} W",
+    Q.ENERGY: lambda v: f"{_scaled(v // 10, 2)} kWh",
+    Q.REMAINING_CREDIT: lambda v: f"credit {_scaled(v, 2)}",
+    Q.PURCHASE_COUNT: lambda v: f"purchase count {v}",
+    Q.TOTAL_PURCHASED: lambda v: f"total purchased {_scaled(v, 2)}",
+    Q.RELAY_CLOSED: lambda v: f"relay {v:03b}",
+    Q.ALARMS: lambda v: _flags(Alarm, v, "alarms"),
+    Q.CONTROLS: lambda v: _flags(Control, v, "controls"),
+    Q.CLOCK: lambda v: f"dial {meter_dial(v):%Y-%m-%d %H:%M:%S}",
+}
+
+
+def _hex(data: bytes) -> str:
+    shown = data[:HEX_BYTES_MAX].hex(" ")
+    return f"{shown} …" if len(data) > HEX_BYTES_MAX else shown or "empty"
