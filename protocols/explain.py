@@ -59,13 +59,18 @@ def explain(frame: bytes, request: bytes | None = None) -> str:
         return f"{len(frame)} bytes, too short for a frame: {_hex(frame)}"
     if not crc_ok(frame):
         return f"{len(frame)} bytes without a good checksum: {_hex(frame)}"
+    asked = _as_read(request)
+    if asked is not None and request != frame and frame[:2] == bytes((asked.unit, asked.function)):
+        return _read_answer(frame, asked)
+    return _alone(frame)
+
+
+def _alone(frame: bytes) -> str:
+    """A frame with a good checksum, without knowing what was asked."""
     unit, function = frame[0], frame[1]
     if function & 0x80 and len(frame) == 5:
         why = REFUSALS.get(frame[2], "unknown")
         return f"unit {unit} refuses function {function & 0x7F:#04x}: code {frame[2]}, {why}"
-    asked = _as_read(request)
-    if asked is not None and request != frame and frame[:2] == bytes((asked.unit, asked.function)):
-        return _read_answer(frame, asked)
     if (read := _as_read(frame)) is not None:
         return f"read {read.address:#06x}+{read.count} of unit {unit}"
     if function in READS and len(frame) == frame[2] + 5:
@@ -119,7 +124,7 @@ def _live(payload: bytes) -> str:
 
 
 def _prepaid(payload: bytes) -> str:
-    return ", ".join(("prepaid block:", *_say(decode_prepaid(payload)))).replace(":,", ":", 1)
+    return f"prepaid block: {', '.join(_say(decode_prepaid(payload)))}"
 
 
 _KNOWN_BLOCKS: dict[tuple[int, int], Callable[[bytes], str]] = {
