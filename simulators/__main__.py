@@ -1,0 +1,165 @@
+"""python -m simulators: a virtual property, or one line of meters, for anybody's head-end."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    help="Simulated meters, converters and DTUs. They end with whoever started them.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+EXIT_USAGE = 2
+EXIT_PORT = 3
+
+
+@app.command()
+def town(
+    folder: Annotated[Path, typer.Option(help="Where site.toml, truth.json and the ports appear.")],
+    dial_in: Annotated[str, typer.Option(help="Where the DTUs dial to: HOST:PORT.")],
+    seed: Annotated[int, typer.Option(help="Numbers and loads differ by seed.")] = 1,
+    speed: Annotated[int, typer.Option(min=1, help="The meters' time runs so many times.")] = 1,
+) -> None:
+    """A property of three buildings: 8 lines, some 260 meters, a dead line, two wrong meters."""
+    from simulators.town import Town
+    from simulators.town_plan import plan_town
+
+    host, _, port = dial_in.rpartition(":")
+    if not host or not port.isdigit():
+        _fail(EXIT_USAGE, f"--dial-in must be HOST:PORT, not {dial_in}")
+
+    async def serve(wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        running = Town(folder, dial_in=(host, int(port)), plan=plan_town(seed), speed=speed)
+        try:
+            await running.start()
+            await wait()
+        finally:
+            await running.stop()
+
+    _serve_until_told(serve)
+
+
+@app.command()
+def line(  # noqa: PLR0917  each option is one, typer wants them so
+    meters: Annotated[
+        list[str], typer.Option(help="TYPE:UNITS, as in ddsy:1-8, dtsy:20,21 or adf:1 (a box).")
+    ],
+    pty: Annotated[Path | None, typer.Option(help="Serial line: the port appears here.")] = None,
+    tcp: Annotated[str, typer.Option(help="Converter instead: HOST:PORT, port 0 for any.")] = "",
+    baud: Annotated[int, typer.Option(min=300, help="Bits per second on the wires.")] = 9600,
+    bits: Annotated[int, typer.Option(min=10, max=12, help="Bits of a character; 8N1: 10.")] = 10,
+    turnaround_ms: Annotated[int, typer.Option(min=0, help="From request to answer.")] = 20,
+    seed: Annotated[int, typer.Option(help="Loads and faults differ by seed.")] = 1,
+    faults: Annotated[str, typer.Option(help='JSON, as in {"request_lost": 0.01}.')] = "{}",
+    precise: Annotated[
+        bool, typer.Option(help="Exact wire timing for benchmarks; takes a whole core.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the line's report here.")] = None,
+) -> None:
+    """One line of meters on a serial port or a TCP converter. Ctrl-C prints its report."""
+    from simulators.line_command import LineWish, WrongWish, run_line
+
+    try:
+        wish = LineWish.parse(
+            meters=meters,
+            pty=pty,
+            tcp=tcp,
+            baud=baud,
+            bits=bits,
+            turnaround_s=turnaround_ms / 1000,
+            seed=seed,
+            faults=faults,
+        )
+    except WrongWish as error:
+        _fail(EXIT_USAGE, str(error))
+    if precise:
+        from simulators.precise485 import run_precise
+
+        end_with_parent()
+        text = json.dumps(run_precise(wish))
+    else:
+        out: list[str] = []
+
+        async def serve(wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+            out.append(json.dumps(await run_line(wish, wait, typer.echo)))
+
+        _serve_until_told(serve)
+        text = out[0]
+    if report is not None:
+        report.write_text(text + "\n", encoding="utf-8")
+    typer.echo(text)
+
+
+@app.command()
+def ask(
+    folder: Annotated[Path, typer.Option(help="The town's folder.")],
+    request: Annotated[str, typer.Argument(help='JSON, as in {"do": "meter", "name": "M1-101"}.')],
+) -> None:
+    """Ask a running town for the truth, or change it: list, meter, unplug, plug, faults …"""
+    from simulators.control import ask as ask_town
+
+    try:
+        answer = asyncio.run(ask_town(folder / "control.sock", json.loads(request)))
+    except OSError as error:
+        _fail(EXIT_PORT, f"no town answers in {folder}: {error}")
+    except ValueError as error:
+        _fail(EXIT_USAGE, f"the request is not JSON: {error}")
+    typer.echo(json.dumps(answer, ensure_ascii=False))
+    if not answer.get("ok"):
+        raise typer.Exit(EXIT_USAGE)
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when our parent dies; so no simulator is ever left behind."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died in between: the signal will not come
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _serve_until_told(
+    serve: Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]],
+) -> None:
+    """Run until SIGTERM or SIGINT, then let `serve` clean up."""
+
+    async def main() -> None:
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told.set)
+        end_with_parent()
+
+        async def wait() -> None:
+            await told.wait()
+
+        await serve(wait)
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(main())
+    except OSError as error:
+        _fail(EXIT_PORT, f"cannot serve: {error}")
+
+
+def _fail(code: int, sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m simulators")

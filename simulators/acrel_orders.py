@@ -1,0 +1,167 @@
+"""Acrel's masked writes (function 0x20) as the meter takes them (spec acrel.md 3.1, 3.2).
+
+Inside the data a group is applied only when its enable byte is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from simulators.dial import dial_ms_of
+from simulators.metering import Account, Forced, LoadLimit, Meter
+from simulators.modbus_meter import Written
+from simulators.rtu import No
+
+PURCHASE = 0x0100
+SETTINGS = 0x0200
+CLOCK = 0x0354
+LOAD_CONTROL = 0x0400
+LOAD_COUNTS = 0x0410
+
+_PURCHASE_BYTES = 8
+_SETTINGS_BYTES = 60
+_CLOCK_BYTES = 10
+_LOAD_BYTES = 26
+_LOAD_COUNT_BYTES = 8
+
+
+def masked_orders(
+    meter: Meter, *, refuse_aloud: bool = False
+) -> dict[int, Callable[[bytes], Written]]:
+    """The handlers of one meter by register.
+
+    What a real meter answers to a purchase with a wrong count is not published: by default it
+    answers as if all were well and does nothing, so only a look tells; with `refuse_aloud` it
+    answers exception 3.
+    """
+
+    def purchase(data: bytes) -> Written:
+        if len(data) != _PURCHASE_BYTES:
+            return No.VALUE
+        taken = meter.purchase(_u32(data, 0), _u16(data, 4))
+        return No.VALUE if refuse_aloud and not taken else None
+
+    return {
+        PURCHASE: purchase,
+        SETTINGS: lambda data: _apply_settings(meter, data),
+        CLOCK: lambda data: _set_clock(meter, data),
+        LOAD_CONTROL: lambda data: _load_control(meter, data),
+        LOAD_COUNTS: lambda data: _load_counts(meter, data),
+    }
+
+
+def forced_control(meter: Meter) -> Callable[[int, bytes], Written]:
+    """Registers 0x0057-0x0058: enable, then 1 = open, 0 = close (spec acrel.md 3.4)."""
+
+    def write(offset: int, data: bytes) -> Written:
+        if offset or len(data) != 4:
+            return No.ADDRESS
+        enable, opened = _u16(data, 0), _u16(data, 2)
+        if enable > 1 or opened > 1:
+            return No.VALUE
+        if not enable:
+            meter.force(Forced.RELEASED)
+        else:
+            meter.force(Forced.OPEN if opened else Forced.CLOSED)
+        return None
+
+    return write
+
+
+def purchase_registers(meter: Meter) -> Callable[[int, bytes], Written]:
+    """The cabinet's second way to buy: amount and count in three registers (spec acrel.md 3.3)."""
+
+    def write(offset: int, data: bytes) -> Written:
+        if offset or len(data) != 6:
+            return No.ADDRESS
+        meter.purchase(_u32(data, 0), _u16(data, 4))
+        return None
+
+    return write
+
+
+def decode_clock(data: bytes) -> datetime | None:
+    """sec, min, hour, week, day, month, year; None when there is no such time."""
+    second, minute, hour, _week, day, month, year = data[:7]
+    try:
+        return datetime(2000 + year, month, day, hour, minute, second)  # noqa: DTZ001  a dial
+    except ValueError:
+        return None
+
+
+def _set_clock(meter: Meter, data: bytes) -> Written:
+    dial = decode_clock(data) if len(data) == _CLOCK_BYTES else None
+    if dial is None:
+        return No.VALUE
+    meter.set_clock(dial_ms_of(dial))
+    return None
+
+
+def _apply_settings(meter: Meter, data: bytes) -> Written:
+    if len(data) != _SETTINGS_BYTES:
+        return No.VALUE
+    if data[53] and not data[54:60].hex().isdigit():
+        return No.VALUE
+    meter.set_account(
+        _new_account(meter.account, data),
+        remaining_fen=int.from_bytes(data[3:7], "big", signed=True) if data[2] else None,
+        purchase_count=_u16(data, 8) if data[7] else None,
+        total_purchased_fen=_u32(data, 11) if data[10] else None,
+    )
+    if data[53]:
+        meter.number = data[54:60].hex()
+    return None
+
+
+def _new_account(account: Account, data: bytes) -> Account:
+    """The settings with the enabled groups replaced; offsets as in spec acrel.md 3.2."""
+    if data[0]:
+        account = replace(account, prepaid=bool(data[1]))
+    if data[15]:
+        account = replace(account, base_amount_fen=_u32(data, 16))
+    if data[20]:
+        account = replace(account, alarm_1_fen=_u32(data, 21), alarm_2_fen=_u32(data, 25))
+    if data[29]:
+        prices = (_u32(data, 30), _u32(data, 34), _u32(data, 38), _u32(data, 42))
+        account = replace(account, prices_fen_per_kwh=prices)
+    if data[46]:
+        account = replace(account, overdraft_fen=_u32(data, 47))
+    if data[51]:
+        account = replace(account, recover_s=data[52])
+    return account
+
+
+def _load_control(meter: Meter, data: bytes) -> Written:
+    if len(data) != _LOAD_BYTES:
+        return No.VALUE
+    limit: LoadLimit = meter.load_limit
+    if data[0]:
+        limit = replace(limit, on=bool(data[1]))
+    if data[2]:
+        limit = replace(limit, max_w=_u16(data, 3))
+    if data[9]:
+        limit = replace(limit, recover_s=10 * data[10])
+    if data[11]:
+        limit = replace(limit, trips_allowed=_u16(data, 12))
+    meter.set_load_limit(limit, trips=_u16(data, 15) if data[14] else None)
+    return None
+
+
+def _load_counts(meter: Meter, data: bytes) -> Written:
+    """Pairs of enable and count for L1, L2, L3 and all; this meter has one counter."""
+    if len(data) != _LOAD_COUNT_BYTES:
+        return No.VALUE
+    for at in range(0, _LOAD_COUNT_BYTES, 2):
+        if data[at]:
+            meter.set_load_limit(meter.load_limit, trips=data[at + 1])
+    return None
+
+
+def _u16(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 2], "big")
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "big")

@@ -1,0 +1,141 @@
+"""The two files a town writes: the site file for the head-end, the truth for whoever checks it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from simulators.town_plan import BUILDINGS, SITE, TIME_ZONE, LineKind, LinePlan, TownPlan
+
+# Where a line is reached: device, host and port; what only the running town knows.
+Place = Mapping[str, str | int]
+
+
+def site_file(plan: TownPlan, places: Mapping[str, Place]) -> str:
+    """The site as TOML; `places` by gateway name."""
+    out = [
+        _table(
+            "site",
+            {"name": SITE, "time_zone": TIME_ZONE, "night_opens": "23:55", "night_closes": "06:00"},
+        )
+    ]
+    out += [_entry("buildings", {"name": name}) for name in BUILDINGS]
+    out += [
+        _entry("rooms", {"name": r.name, "building": r.building, "floor": r.floor})
+        for r in plan.rooms
+    ]
+    for line in plan.lines:
+        out.append(_entry("gateways", {**_gateway(line), **places.get(line.gateway, {})}))
+    for line in plan.lines:
+        settings: dict[str, Any] = {"name": line.name, "gateway": line.gateway}
+        if line.stop_bits != 1:
+            settings["stop_bits"] = line.stop_bits
+        out.append(_entry("lines", settings))
+    for line in plan.lines:
+        out += _cabinets(line)
+        out += [
+            _entry(
+                "meters",
+                {
+                    "name": meter.name,
+                    "line": line.name,
+                    "type": meter.type,
+                    "unit": meter.unit,
+                    "room": meter.room,
+                    "meter_number": meter.number,
+                },
+            )
+            for meter in line.meters
+            if meter.cabinet is None
+        ]
+    return "\n".join(out)
+
+
+def truth(plan: TownPlan, *, control: Path, speed: int, pid: int) -> dict[str, Any]:
+    """What is really out there, as JSON."""
+    return {
+        "site": SITE,
+        "seed": plan.seed,
+        "speed": speed,
+        "pid": pid,
+        "control": str(control),
+        "lines": [
+            {
+                "name": line.name,
+                "gateway": line.gateway,
+                "kind": line.kind.value,
+                "dead": line.is_dead,
+                "meters": len(line.meters),
+            }
+            for line in plan.lines
+        ],
+        "meters": [
+            {
+                "name": meter.name,
+                "line": line.name,
+                "unit": meter.unit,
+                "type": meter.type,
+                "room": meter.room,
+                "cabinet": meter.cabinet,
+                "meter_number": meter.number,
+                "gap": None if meter.gap is None else meter.gap.value,
+            }
+            for line in plan.lines
+            for meter in line.meters
+        ],
+    }
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is never seen half done."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.rename(path)
+
+
+def _gateway(line: LinePlan) -> dict[str, Any]:
+    out: dict[str, Any] = {"name": line.gateway, "kind": line.kind.value}
+    if line.kind is LineKind.DTU:
+        out["registration"] = line.registration
+        if line.heartbeat is not None:
+            out["heartbeat"] = line.heartbeat
+        out["heartbeat_s"] = line.heartbeat_s
+    return out
+
+
+def _cabinets(line: LinePlan) -> list[str]:
+    out = []
+    for cabinet in line.cabinets:
+        plan = cabinet.plan
+        out.append(
+            _entry(
+                "cabinets",
+                {
+                    "name": cabinet.name,
+                    "line": line.name,
+                    "type": cabinet.type,
+                    "base_unit": plan.base_unit,
+                    "size": plan.size,
+                    "ct_users": plan.ct_users,
+                    "three_phase_users": plan.three_phase_users,
+                    "single_phase_users": plan.single_phase_users,
+                    "rooms": [m.room for m in line.meters if m.cabinet == cabinet.name],
+                },
+            )
+        )
+    return out
+
+
+def _table(name: str, values: Mapping[str, Any]) -> str:
+    return f"[{name}]\n" + "".join(f"{key} = {_value(value)}\n" for key, value in values.items())
+
+
+def _entry(name: str, values: Mapping[str, Any]) -> str:
+    return _table(f"[{name}]", values)
+
+
+def _value(value: object) -> str:
+    # A JSON string, number or list of them is a TOML one, too.
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,313 @@
+"""What the virtual property consists of. Pure: from a seed to a plan, a site file and the truth.
+
+Three buildings, eight lines of three kinds, some 260 meters. One line is dead on purpose and two
+meters are wrong on purpose; the truth file says which, for whoever checks the head-end.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from dataclasses import dataclass, field
+
+from simulators.adf_cabinet import CabinetPlan, UserKind
+from simulators.load import Profile
+
+SITE = "demo"
+TIME_ZONE = "Asia/Shanghai"
+BUILDINGS = ("Plum Court", "Bamboo House", "Orchid Market")
+ROOMS_PER_FLOOR = 12
+DEAD_LINE = "market annex"
+
+
+class LineKind(enum.Enum):
+    """How a line is reached."""
+
+    SERIAL = "serial"
+    TCP = "tcp"
+    DTU = "dtu"
+
+
+class Gap(enum.Enum):
+    """Why the head-end must not get a reading; the names are the head-end's."""
+
+    LINE_DOWN = "line_down"
+    METER_SILENT = "meter_silent"
+    WRONG_METER = "wrong_meter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterPlan:
+    """One meter as the site file has it, and what is really there."""
+
+    name: str
+    type: str
+    unit: int
+    room: str | None
+    number: str
+    seed: int
+    profile: Profile
+    peak_w: int
+    eight_rates: bool = False
+    cabinet: str | None = None
+    gap: Gap | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CabinetPlace:
+    """One cabinet as the site file has it; its users are meters of the line."""
+
+    name: str
+    type: str
+    number: str
+    plan: CabinetPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinePlan:
+    """One line and everything on it."""
+
+    name: str
+    gateway: str
+    kind: LineKind
+    meters: tuple[MeterPlan, ...]
+    cabinets: tuple[CabinetPlace, ...] = ()
+    stop_bits: int = 1
+    registration: str | None = None  # as in the site file
+    on_every_packet: bool = False
+    heartbeat: str | None = None
+    heartbeat_s: int = 30
+    is_other_slave: bool = False  # served by pymodbus
+    is_dead: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    name: str
+    building: str
+    floor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TownPlan:
+    """The whole property."""
+
+    seed: int
+    rooms: tuple[Room, ...]
+    lines: tuple[LinePlan, ...]
+
+
+@dataclass(slots=True)
+class _Planner:
+    """Hands out rooms, numbers and loads in a fixed order."""
+
+    seed: int
+    rooms: list[Room] = field(default_factory=list)
+    _random: random.Random = field(init=False)
+    _rooms_in: dict[str, int] = field(default_factory=dict)
+    _meters: int = 0
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def room(self, building: int) -> str:
+        name = BUILDINGS[building]
+        taken = self._rooms_in.get(name, 0)
+        self._rooms_in[name] = taken + 1
+        floor, door = divmod(taken, ROOMS_PER_FLOOR)
+        room = Room(
+            name=f"{building + 1}-{floor + 1}{door + 1:02d}", building=name, floor=floor + 1
+        )
+        self.rooms.append(room)
+        return room.name
+
+    def number(self) -> str:
+        """Meter numbers as makers give them: year, batch, then a running number."""
+        self._meters += 1
+        return f"2410{self._random.randrange(10):02d}{self._meters:06d}"
+
+    def meter(
+        self,
+        type_name: str,
+        unit: int,
+        *,
+        building: int,
+        name: str | None = None,
+        cabinet: str | None = None,
+        three_phase: bool = False,
+        eight_rates: bool = False,
+        gap: Gap | None = None,
+    ) -> MeterPlan:
+        room = self.room(building)
+        if building == 2:
+            profile = Profile.SHOP
+        else:
+            profile = self._random.choice((Profile.HOUSEHOLD, Profile.HOUSEHOLD, Profile.OFFICE))
+        low_w, high_w = (4_000, 12_000) if three_phase else (1_500, 5_000)
+        return MeterPlan(
+            name=name or f"M{room}",
+            type=type_name,
+            unit=unit,
+            room=room,
+            number=self.number(),
+            seed=self._random.randrange(1 << 32),
+            profile=profile,
+            peak_w=self._random.randrange(low_w, high_w),
+            eight_rates=eight_rates,
+            cabinet=cabinet,
+            gap=gap,
+        )
+
+    def row(
+        self,
+        type_name: str,
+        units: range,
+        *,
+        building: int,
+        three_phase: bool = False,
+        gap: Gap | None = None,
+    ) -> tuple[MeterPlan, ...]:
+        return tuple(
+            self.meter(type_name, unit, building=building, three_phase=three_phase, gap=gap)
+            for unit in units
+        )
+
+    def cabinet(
+        self, name: str, type_name: str, plan: CabinetPlan, *, building: int
+    ) -> tuple[CabinetPlace, tuple[MeterPlan, ...]]:
+        place = CabinetPlace(name=name, type=type_name, number=self.number(), plan=plan)
+        users = tuple(
+            self.meter(
+                type_name,
+                unit,
+                building=building,
+                name=f"{name} {number}",
+                cabinet=name,
+                three_phase=kind is not UserKind.SINGLE_PHASE,
+            )
+            for number, (unit, kind) in enumerate(plan.users(), start=1)
+        )
+        return place, users
+
+
+def plan_town(seed: int = 1) -> TownPlan:
+    """The property of this seed. The shape is always the same; numbers and loads differ."""
+    planner = _Planner(seed)
+    lines = (
+        _plum_riser(planner),
+        _bamboo_riser(planner),
+        _pump_room(planner),
+        _market_hall(planner),
+        _market_arcade(planner),
+        _gate_house(planner),
+        _car_park(planner),
+        LinePlan(
+            name=DEAD_LINE,
+            gateway="annex converter",
+            kind=LineKind.TCP,
+            meters=planner.row("acrel_ddsy1352", range(1, 5), building=2, gap=Gap.LINE_DOWN),
+            is_dead=True,
+        ),
+    )
+    return TownPlan(seed=seed, rooms=tuple(planner.rooms), lines=lines)
+
+
+def _plum_riser(planner: _Planner) -> LinePlan:
+    """A mixed 36-circuit box, a second one of single-phase users, and some meters of their own."""
+    mixed_box, mixed_users = planner.cabinet(
+        "plum box 1",
+        "acrel_adf400l",
+        CabinetPlan(base_unit=1, ct_users=1, three_phase_users=3, single_phase_users=24),
+        building=0,
+    )
+    plain_box, plain_users = planner.cabinet(
+        "plum box 2",
+        "acrel_adf300l",
+        CabinetPlan(base_unit=37, single_phase_users=36),
+        building=0,
+    )
+    return LinePlan(
+        name="plum riser",
+        gateway="plum adapter",
+        kind=LineKind.SERIAL,
+        cabinets=(mixed_box, plain_box),
+        meters=mixed_users
+        + plain_users
+        + planner.row("acrel_ddsy1352", range(101, 113), building=0),
+    )
+
+
+def _bamboo_riser(planner: _Planner) -> LinePlan:
+    """A long bus of single-phase meters; one of them is not there."""
+    present = planner.row("acrel_ddsy1352", range(1, 60), building=1)
+    absent = planner.row("acrel_ddsy1352", range(60, 61), building=1, gap=Gap.METER_SILENT)
+    return LinePlan(
+        name="bamboo riser",
+        gateway="bamboo adapter",
+        kind=LineKind.SERIAL,
+        meters=present + absent,
+    )
+
+
+def _pump_room(planner: _Planner) -> LinePlan:
+    """Two stop bits, three-phase meters among the others."""
+    return LinePlan(
+        name="pump room",
+        gateway="pump adapter",
+        kind=LineKind.SERIAL,
+        stop_bits=2,
+        meters=planner.row("acrel_dtsy1352", range(1, 9), building=0, three_phase=True)
+        + planner.row("acrel_ddsy1352", range(20, 36), building=1),
+    )
+
+
+def _market_hall(planner: _Planner) -> LinePlan:
+    """A converter; newer firmware among the meters, and one address answered by a stranger."""
+    new = tuple(
+        planner.meter("acrel_ddsy1352", unit, building=2, eight_rates=True) for unit in range(1, 11)
+    )
+    old = planner.row("acrel_ddsy1352", range(11, 40), building=2)
+    wrong = planner.row("acrel_ddsy1352", range(40, 41), building=2, gap=Gap.WRONG_METER)
+    return LinePlan(
+        name="market hall",
+        gateway="market converter",
+        kind=LineKind.TCP,
+        meters=new + old + wrong,
+    )
+
+
+def _market_arcade(planner: _Planner) -> LinePlan:
+    """Somebody else's slave."""
+    return LinePlan(
+        name="market arcade",
+        gateway="arcade converter",
+        kind=LineKind.TCP,
+        is_other_slave=True,
+        meters=planner.row("acrel_ddsy1352", range(1, 25), building=2),
+    )
+
+
+def _gate_house(planner: _Planner) -> LinePlan:
+    """A box that names itself once and beats in clear text."""
+    return LinePlan(
+        name="gate house",
+        gateway="gate dtu",
+        kind=LineKind.DTU,
+        registration="ascii:GATE-DTU-01",
+        heartbeat="ascii:ping",
+        meters=planner.row("acrel_ddsy1352", range(1, 17), building=1),
+    )
+
+
+def _car_park(planner: _Planner) -> LinePlan:
+    """A box that puts its SIM card's number before every packet and beats in binary."""
+    return LinePlan(
+        name="car park",
+        gateway="park dtu",
+        kind=LineKind.DTU,
+        registration="iccid:89860012345678901234",
+        on_every_packet=True,
+        heartbeat="hex:FE",
+        meters=planner.row("acrel_dtsy1352", range(1, 5), building=2, three_phase=True)
+        + planner.row("acrel_ddsy1352", range(5, 13), building=0),
+    )
