@@ -94,6 +94,7 @@ class MapMemory:
         """The parts to try instead of a refused block; a piece that stood alone is given up."""
         if len(block.pieces) == 1:
             self.refused.add(block.address)
+            self.holes.update(range(block.address, block.address + block.count))
             return ()
         at, gap = _widest_gap(block)
         if gap:  # a bridged register is the likely culprit
