@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString, TypeAlias
 
@@ -47,24 +47,35 @@ class Transaction:
     def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
         self.connection = connection
 
-    async def execute(self, query: LiteralString, *parameters: Parameter) -> int:
-        """Run one statement; returns how many rows it touched."""
-        cursor = await self.connection.execute(query, parameters)
+    async def execute(
+        self, query: LiteralString, *values: Parameter, named: Mapping[str, Parameter] | None = None
+    ) -> int:
+        """Run one statement; returns how many rows it touched.
+
+        Parameters are given in order (%s) or, as `named`, by name (%(name)s).
+        """
+        cursor = await self.connection.execute(query, values if named is None else named)
         return cursor.rowcount
 
-    async def rows(self, query: LiteralString, *parameters: Parameter) -> list[Row]:
+    async def rows(
+        self, query: LiteralString, *values: Parameter, named: Mapping[str, Parameter] | None = None
+    ) -> list[Row]:
         """Every row, as tuples."""
-        cursor = await self.connection.execute(query, parameters)
+        cursor = await self.connection.execute(query, values if named is None else named)
         return await cursor.fetchall()
 
-    async def row(self, query: LiteralString, *parameters: Parameter) -> Row | None:
+    async def row(
+        self, query: LiteralString, *values: Parameter, named: Mapping[str, Parameter] | None = None
+    ) -> Row | None:
         """The first row, or None."""
-        cursor = await self.connection.execute(query, parameters)
+        cursor = await self.connection.execute(query, values if named is None else named)
         return await cursor.fetchone()
 
-    async def value(self, query: LiteralString, *parameters: Parameter) -> Any:
+    async def value(
+        self, query: LiteralString, *values: Parameter, named: Mapping[str, Parameter] | None = None
+    ) -> Any:
         """The first column of the first row, or None."""
-        row = await self.row(query, *parameters)
+        row = await self.row(query, *values, named=named)
         return row[0] if row else None
 
 
