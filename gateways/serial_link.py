@@ -10,6 +10,7 @@ import os
 import termios
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import serial
 import serial_asyncio
@@ -19,8 +20,9 @@ from gateways.sockets import why_lost
 
 READ_BYTES_MAX = 1024  # four of the longest frames
 
-# Pseudo-terminals (majors 136 to 143 on Linux) are a simulator's. It keeps its end open, so the
-# exclusive mark would outlive a killed program and lock out the next one; the file lock does not.
+# Pseudo-terminals (majors 136 to 143 on Linux) are a simulator's. They have no parity bit and will
+# not take one. The simulator keeps its end open, so the exclusive mark would outlive a killed
+# program and lock out the next one; the file lock does not.
 PTY_MAJORS = range(136, 144)
 
 
@@ -144,15 +146,16 @@ def opener(device: str, settings: SerialSettings) -> Callable[[], Awaitable[Seri
 
 def _open_port(device: str, settings: SerialSettings) -> _Port:
     """Blocking, but a port opens in well under a millisecond, or not at all."""
+    is_pty = os.major(Path(device).stat().st_rdev) in PTY_MAJORS
     port = _Port(
         device,
         baudrate=settings.baud,
-        parity=settings.parity,
+        parity=serial.PARITY_NONE if is_pty else settings.parity,
         stopbits=settings.stop_bits,
         exclusive=True,  # a file lock: honoured by programs that ask for one
     )
     try:
-        if os.major(os.fstat(port.fileno()).st_rdev) not in PTY_MAJORS:
+        if not is_pty:
             fcntl.ioctl(port.fileno(), termios.TIOCEXCL)  # all other opens fail, asked for or not
     except OSError:
         port.close()
