@@ -247,7 +247,7 @@ class DtuStream:
         """What these bytes mean. `answer_due`: a request is out and its answer has not come."""
         if self.name is not None:
             return self._of_known(data, answer_due)
-        if self._overflowed:
+        if self._overflowed or not data:
             return ()
         return self._of_unknown(data)
 
@@ -276,9 +276,11 @@ class DtuStream:
         self._registration = self._first[start:end]
         self._heartbeat = self._registry.heartbeat(found.name)
         self._first, self._starts = b"", []
-        return (Named(found.name), *(self._of_known(rest, answer_due=False) if rest else ()))
+        return (Named(found.name), *self._of_known(rest, answer_due=False))
 
     def _of_known(self, data: bytes, answer_due: bool) -> tuple[Event, ...]:
+        if not data:
+            return ()
         registration = self._registration
         if data.startswith(registration) and len(registration) >= REPEAT_BYTES_MIN:
             if len(data) == len(registration):
