@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.explain import explain
+from tests.protocols.slave import sealed
+from tests.protocols.test_acrel import PREPAID_PAYLOAD, live_payload
+from tests.protocols.vectors import ACREL, LIVE_FRAME
+
+ASK_LIVE = bytes.fromhex(ACREL["reads"][0]["hex"])
+ASK_PREPAID = sealed(bytes.fromhex("010304000019"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "request_", "says"),
+    [
+        (ASK_LIVE, None, "read 0x0200+48 of unit 1"),
+        (ASK_LIVE, ASK_LIVE, "read 0x0200+48 of unit 1"),
+        (
+            LIVE_FRAME,
+            ASK_LIVE,
+            "answer of unit 1: 96 bytes, live block: type DDSY1352, 230.4 V, 12.340 A, 2805 W, "
+            "12345.67 kWh, credit 88.56, purchase count 12, relay 001, controls prepaid, "
+            "dial 2025-03-14 10:20:30",
+        ),
+        (
+            LIVE_FRAME,
+            None,
+            "answer of unit 1: 96 bytes: 00 07 09 00 00 00 00 00 04 d2 00 00 00 00 0a f5 …",
+        ),
+        (
+            sealed(b"\x01\x03\x32" + PREPAID_PAYLOAD),
+            ASK_PREPAID,
+            "answer of unit 1: 50 bytes, prepaid block: credit 88.56, purchase count 12, "
+            "total purchased 500.00",
+        ),
+        (
+            sealed(b"\x01\x03\x60" + live_payload(10, at_62="fffffffb", at_73="60")),
+            ASK_LIVE,
+            "answer of unit 1: 96 bytes, live block: type ADF300L/400L, 230.4 V, 12.340 A, 2805 W, "
+            "12345.67 kWh, credit -0.05, purchase count 12, relay 001, "
+            "alarms arrears+low_credit_1, controls prepaid, dial 2025-03-14 10:20:30",
+        ),
+        (
+            sealed(b"\x01\x03\x60" + live_payload(at_2="fde8")),
+            ASK_LIVE,
+            "answer of unit 1: 96 bytes, voltage_l1_dv reads 65000, which no meter of this type "
+            "can show; check the meter",
+        ),
+        (
+            sealed(b"\x03\x03\x04\x00\x00\x30\x39"),
+            sealed(bytes.fromhex("030300000002")),
+            "answer of unit 3: 4 bytes, from 0x0000: 00 00 30 39",
+        ),
+        (
+            sealed(b"\x01\x03\x02\x00\x01"),
+            ASK_LIVE,
+            "answer of unit 1: 2 bytes, but 96 were asked for: 00 01",
+        ),
+        (
+            sealed(b"\x01\x83\x02"),
+            ASK_LIVE,
+            "unit 1 refuses function 0x03: code 2, no such address",
+        ),
+        (
+            bytes.fromhex(ACREL["writes"][0]["hex"]),
+            None,
+            "write 0x0057+2 of unit 1: 00 01 00 01",
+        ),
+        (
+            sealed(bytes.fromhex("011000570002")),
+            bytes.fromhex(ACREL["writes"][0]["hex"]),
+            "unit 1 has written 0x0057+2",
+        ),
+        (
+            bytes.fromhex(ACREL["purchase of 100.00 yuan, count 13"]),
+            None,
+            "masked write 0x0100+4 of unit 1: 00 00 27 10 00 0d 00 00",
+        ),
+        (LIVE_FRAME[:40], ASK_LIVE, "40 bytes without a good checksum: "),
+        (b"\x01", None, "1 bytes, too short for a frame: 01"),
+        (b"", None, "0 bytes, too short for a frame: empty"),
+    ],
+)
+def test_a_frame_is_said_in_a_technicians_words(
+    frame: bytes, request_: bytes | None, says: str
+) -> None:
+    said = explain(frame, request_)
+    assert said == says or (says.endswith(": ") and said.startswith(says))
+
+
+@given(st.binary(max_size=80), st.one_of(st.none(), st.binary(max_size=12)), st.booleans())
+def test_any_bytes_are_explained_in_one_line(
+    body: bytes, request_: bytes | None, good_checksums: bool
+) -> None:
+    if good_checksums:
+        body, request_ = sealed(body), sealed(request_ or b"")
+    said = explain(body, request_)
+    assert said
+    assert "\n" not in said
+
+
+@given(st.binary(min_size=96, max_size=96))
+def test_any_live_block_is_explained_in_one_line(payload: bytes) -> None:
+    said = explain(sealed(b"\x01\x03\x60" + payload), ASK_LIVE)
+    assert said.startswith("answer of unit 1: 96 bytes, ")
+    assert "\n" not in said
