@@ -55,7 +55,7 @@ def town(
 @app.command()
 def line(  # noqa: PLR0917  each option is one, typer wants them so
     meters: Annotated[
-        list[str], typer.Option(help="TYPE:UNITS, as in ddsy:1-8, dtsy:20,21 or adf:1 (a box).")
+        list[str], typer.Option(help="TYPE:UNITS: ddsy:1-8, ddsy8:9, dtsy:20,21 or adf:1 (a box).")
     ],
     pty: Annotated[Path | None, typer.Option(help="Serial line: the port appears here.")] = None,
     tcp: Annotated[str, typer.Option(help="Converter instead: HOST:PORT, port 0 for any.")] = "",
@@ -67,10 +67,13 @@ def line(  # noqa: PLR0917  each option is one, typer wants them so
     precise: Annotated[
         bool, typer.Option(help="Exact wire timing for benchmarks; takes a whole core.")
     ] = False,
+    instant: Annotated[
+        bool, typer.Option(help="No wires behind the converter: answers at once, for benchmarks.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the line's report here.")] = None,
 ) -> None:
     """One line of meters on a serial port or a TCP converter. Ctrl-C prints its report."""
-    from simulators.line_command import LineWish, WrongWish, run_line
+    from simulators.line_command import LineWish, WrongWish, run_instant, run_line
 
     try:
         wish = LineWish.parse(
@@ -83,20 +86,26 @@ def line(  # noqa: PLR0917  each option is one, typer wants them so
             seed=seed,
             faults=faults,
         )
+        bus = wish.bus()
+        if precise and pty is None:
+            raise WrongWish("--precise is for serial lines: give --pty PATH")
+        if instant and pty is not None:
+            raise WrongWish("--instant is for converters: give --tcp HOST:PORT")
     except WrongWish as error:
         _fail(EXIT_USAGE, str(error))
     if precise:
         from simulators.precise485 import run_precise
 
         end_with_parent()
-        text = json.dumps(run_precise(wish))
+        text = json.dumps(run_precise(wish, bus))
     else:
         out: list[str] = []
 
         async def serve(wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
-            out.append(json.dumps(await run_line(wish, wait, typer.echo)))
+            run = run_instant if instant else run_line
+            out.append(json.dumps(await run(wish, bus, wait, typer.echo)))
 
-        _serve_until_told(serve)
+        _serve_until_told(serve, fast=instant)
         text = out[0]
     if report is not None:
         report.write_text(text + "\n", encoding="utf-8")
@@ -134,8 +143,10 @@ def end_with_parent() -> None:
 
 def _serve_until_told(
     serve: Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]],
+    *,
+    fast: bool = False,
 ) -> None:
-    """Run until SIGTERM or SIGINT, then let `serve` clean up."""
+    """Run until SIGTERM or SIGINT, then let `serve` clean up. `fast` takes uvloop where it is."""
 
     async def main() -> None:
         told = asyncio.Event()
@@ -151,9 +162,19 @@ def _serve_until_told(
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=_fast_loop() if fast else None) as runner:
+            runner.run(main())
     except OSError as error:
         _fail(EXIT_PORT, f"cannot serve: {error}")
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return new_loop
 
 
 def _fail(code: int, sentence: str) -> NoReturn:

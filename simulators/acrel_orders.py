@@ -19,12 +19,14 @@ SETTINGS = 0x0200
 CLOCK = 0x0354
 LOAD_CONTROL = 0x0400
 LOAD_COUNTS = 0x0410
+FORCED = 0x0500
 
 _PURCHASE_BYTES = 8
 _SETTINGS_BYTES = 60
 _CLOCK_BYTES = 10
 _LOAD_BYTES = 26
 _LOAD_COUNT_BYTES = 8
+_FORCED_BYTES_MIN = 9  # the maker's tool sends two or three more, whatever it declares
 
 
 def masked_orders(
@@ -49,6 +51,7 @@ def masked_orders(
         CLOCK: lambda data: _set_clock(meter, data),
         LOAD_CONTROL: lambda data: _load_control(meter, data),
         LOAD_COUNTS: lambda data: _load_counts(meter, data),
+        FORCED: lambda data: _forced_by_phase(meter, data),
     }
 
 
@@ -156,6 +159,22 @@ def _load_counts(meter: Meter, data: bytes) -> Written:
     for at in range(0, _LOAD_COUNT_BYTES, 2):
         if data[at]:
             meter.set_load_limit(meter.load_limit, trips=data[at + 1])
+    return None
+
+
+def _forced_by_phase(meter: Meter, data: bytes) -> Written:
+    """Enable, force, state for L1, L2, L3. Here state 1 opens, as the maker's tool labels it; the
+    real polarity is not proven (spec acrel.md 3.2). All phases of this meter share one relay."""
+    if len(data) < _FORCED_BYTES_MIN:
+        return No.VALUE
+    for at in range(0, _FORCED_BYTES_MIN, 3):
+        enable, force, state = data[at : at + 3]
+        if not enable:
+            continue
+        if not force:
+            meter.force(Forced.RELEASED)
+        else:
+            meter.force(Forced.OPEN if state else Forced.CLOSED)
     return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from simulators.acrel_live import LIVE_START, LIVE_WORDS, live_block, rates_u32, u16, week_byte
-from simulators.acrel_orders import decode_clock, forced_control, masked_orders, purchase_registers
+from simulators.acrel_orders import decode_clock, masked_orders, purchase_registers
 from simulators.adf_images import (
     month_record,
     prepaid_registers,
@@ -27,6 +27,7 @@ from simulators.rtu import READ_WORDS_MAX, No
 TYPE_CODE = 10  # spec acrel.md 2.4
 SIZE_CLASS = {36: 0, 24: 1, 12: 2}
 RECORD_WORDS = 10
+UNIT_MAX = 247  # the last address of a Modbus line
 THREE_PHASE_IDS = 3  # a CT or three-phase user takes so many unit ids
 
 
@@ -49,10 +50,12 @@ class CabinetPlan:
     single_phase_users: int = 0
 
     def __post_init__(self) -> None:
-        assert self.size in SIZE_CLASS
-        assert self.base_unit % self.size == 1, "base ids are multiples of the size, plus one"
-        assert self.circuits <= self.size, "more circuits than places"
-        assert self.base_unit + self.size - 1 <= 252
+        if self.size not in SIZE_CLASS:
+            raise ValueError(f"a box has 36, 24 or 12 circuits, not {self.size}")
+        if self.base_unit % self.size != 1 or self.base_unit + self.circuits - 1 > UNIT_MAX:
+            raise ValueError(f"a box of {self.size} cannot begin at unit {self.base_unit}")
+        if self.circuits > self.size:
+            raise ValueError(f"{self.circuits} circuits do not fit into a box of {self.size}")
 
     @property
     def circuits(self) -> int:
@@ -120,7 +123,6 @@ def _unit(meter: Meter, *, phase: int, size_class: int, limit: int) -> Unit:
         orders=[
             Order(0x0500, 19, _prepaid_writer(meter, purchase_at=0x0D)),
             time_control.order,
-            Order(0x0057, 2, forced_control(meter)),
         ],
         records=[
             Records(0x1A00, MONTHS_KEPT, RECORD_WORDS, month_record),

@@ -86,7 +86,15 @@ async def _meters(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _meter(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
-    return witness(_meter_of(town, asked))
+    return _witness(_meter_of(town, asked))
+
+
+async def _card(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
+    """Somebody puts a purchase card into the meter: the next count, this amount."""
+    meter = _meter_of(town, asked)
+    meter.advance()
+    meter.purchase(int(asked.get("amount_fen", 0)), meter.purchase_count + 1)
+    return _witness(meter)
 
 
 async def _set_clock(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +152,7 @@ async def _report(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
 _ACTS: dict[str, Callable[[Town, dict[str, Any]], Awaitable[dict[str, Any]]]] = {
     "list": _meters,
     "meter": _meter,
+    "card": _card,
     "set_clock": _set_clock,
     "unplug": _unplug,
     "plug": _plug,
@@ -176,7 +185,7 @@ def _dtu_of(town: Town, asked: dict[str, Any]) -> Dtu:
     return line
 
 
-def witness(meter: Meter) -> dict[str, Any]:
+def _witness(meter: Meter) -> dict[str, Any]:
     """The meter's own true state, past everything a wire could spoil."""
     look = meter.look()
     return {

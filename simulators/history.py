@@ -84,7 +84,7 @@ def _past_months(meter: Meter, month_wh: int, spread: tuple[int, ...]) -> None:
 def _past_purchases(meter: Meter, chance: random.Random) -> None:
     """The last purchases, and registers that agree with them."""
     count = chance.randrange(3, 40)
-    amounts = [1000 * chance.choice((50, 100, 100, 200)) // 10 for _ in range(count)]
+    amounts = [100 * chance.choice((50, 100, 100, 200)) for _ in range(count)]
     remaining = chance.randrange(5_000, 60_000)
     now_dial_ms = meter.dial.shows_ms(meter.at_ms)
     energy_w_ms = sum(meter.energy_w_ms)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulators.acrel_meter import DDSY1352, DTSY1352, acrel_unit
-from simulators.adf_cabinet import CabinetPlan, UserKind, cabinet_units
+from simulators.acrel_meter import DDSY1352, DTSY1352, Firmware, acrel_unit
+from simulators.adf_cabinet import UNIT_MAX, CabinetPlan, UserKind, cabinet_units
 from simulators.faults import FaultRates, Faults, fault_rates
 from simulators.history import lived_meter
 from simulators.load import Profile
 from simulators.metering import Meter
 from simulators.modbus_meter import Bus
 from simulators.pty485 import PtyLine
-from simulators.tcp_slave import TcpLine
+from simulators.tcp_slave import InstantSlave, TcpLine
 from simulators.town import town_clock
 from simulators.wire import WireTiming
 
-UNIT_MAX = 247  # the last address of a Modbus line
-_MODELS = {"ddsy": DDSY1352, "dtsy": DTSY1352}
+_MODELS = {"ddsy": (DDSY1352, False), "ddsy8": (DDSY1352, True), "dtsy": (DTSY1352, False)}
 
 
 class WrongWish(Exception):
@@ -58,17 +59,13 @@ class LineWish:
         host, _, port = tcp.rpartition(":")
         if tcp and not (host and port.isdigit()):
             raise WrongWish(f"--tcp must be HOST:PORT, not {tcp}")
-        try:
-            rates = fault_rates(json.loads(faults))
-        except (ValueError, TypeError) as error:
-            raise WrongWish(f"--faults: {error}") from error
         return cls(
             units=tuple(unit for text in meters for unit in _units(text)),
             pty=pty,
             tcp=(host, int(port)) if tcp else None,
             timing=WireTiming(baud=baud, bits_per_char=bits, turnaround_s=turnaround_s),
             seed=seed,
-            rates=rates,
+            rates=_rates(faults),
         )
 
     def bus(self) -> Bus:
@@ -86,40 +83,42 @@ class LineWish:
         return Faults(seed=self.seed, rates=self.rates)
 
     def _single(self, kind: str, unit: int) -> dict[int, Any]:
-        model = _MODELS[kind]
-        return {unit: acrel_unit(model, self._meter(unit, model.phases), unit)}
+        model, eight_rates = _MODELS[kind]
+        meter = self._meter(unit, model.phases, eight_rates=eight_rates)
+        return {unit: acrel_unit(model, meter, unit, Firmware(eight_rates=eight_rates))}
 
     def _box(self, unit: int) -> dict[int, Any]:
         try:
             plan = CabinetPlan(
                 base_unit=unit, ct_users=1, three_phase_users=3, single_phase_users=24
             )
-        except AssertionError as error:
-            raise WrongWish(f"a box cannot begin at unit {unit}: {error}") from error
+        except ValueError as error:
+            raise WrongWish(str(error)) from error
         meters = [
             self._meter(user, 1 if user_kind is UserKind.SINGLE_PHASE else 3)
             for user, user_kind in plan.users()
         ]
         return dict(cabinet_units(plan, meters, number=f"2499{unit:08d}"))
 
-    def _meter(self, unit: int, phases: int) -> Meter:
+    def _meter(self, unit: int, phases: int, *, eight_rates: bool = False) -> Meter:
         return lived_meter(
             number=f"2499{self.seed % 10_000:04d}{unit:04d}",
             seed=self.seed * 1000 + unit,
             profile=Profile.HOUSEHOLD,
             peak_w=3_000 * phases,
             phases=phases,
+            eight_rates=eight_rates,
             now_ms=town_clock().now_ms,
         )
 
 
 async def run_line(
     wish: LineWish,
+    bus: Bus,
     wait: Callable[[], Coroutine[Any, Any, None]],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Serve until `wait` returns; gives the line's report. Raises OSError and WrongWish."""
-    bus = wish.bus()
+    """Serve until `wait` returns; gives the line's report. Raises OSError."""
     line: PtyLine | TcpLine
     if wish.pty is not None:
         line = PtyLine(wish.pty, bus, timing=wish.timing, faults=wish.faults())
@@ -139,10 +138,40 @@ async def run_line(
     return line.report.as_json()
 
 
+async def run_instant(
+    wish: LineWish,
+    bus: Bus,
+    wait: Callable[[], Coroutine[Any, Any, None]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Like run_line, without wires and their time. Raises OSError."""
+    assert wish.tcp is not None
+    served: Counter[str] = Counter()
+    host, port = wish.tcp
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: InstantSlave(bus, served), host, port)
+    say(f"{len(bus.units)} units on {host}:{server.sockets[0].getsockname()[1]}")
+    try:
+        await wait()
+    finally:
+        server.close()
+    return dict(served)
+
+
+def _rates(text: str) -> FaultRates:
+    try:
+        given = json.loads(text)
+        if not isinstance(given, dict):
+            raise ValueError("names and numbers belong in braces")
+        return fault_rates({name: float(rate) for name, rate in given.items()})
+    except (ValueError, TypeError) as error:
+        raise WrongWish(f"--faults: {error}") from error
+
+
 def _units(text: str) -> list[tuple[str, int]]:
     kind, _, spans = text.partition(":")
     if kind not in (*_MODELS, "adf"):
-        raise WrongWish(f"no meter type is called {kind}; there are ddsy, dtsy and adf")
+        raise WrongWish(f"no meter type is called {kind}; there are {', '.join(_MODELS)} and adf")
     out: list[tuple[str, int]] = []
     for span in spans.split(","):
         low, _, high = span.partition("-")

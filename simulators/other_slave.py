@@ -7,7 +7,6 @@ from a metering meter on each read. Pinned to what pymodbus 3.16.1 offers.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from typing import cast
 
@@ -27,8 +26,7 @@ _BLOCKS = ((0x0000, 10), (0x0043, 3), (0x0200, 48), (0x0400, 25))
 class OtherLine:
     """A line of DDSY1352 behind pymodbus's server. Read only.
 
-    There are no wires: `answer_s` is waited out once per answer, so that the line takes about as
-    long as the real one.
+    There are no wires: the time they would take is waited out before each answer.
     """
 
     def __init__(
@@ -42,7 +40,6 @@ class OtherLine:
         self.host, self.port = host, port
         self.timing = timing or WireTiming()
         self.report = LineReport(self.timing.gap_s)
-        self.counts: Counter[str] = Counter()
         self._units = dict(units)
         self._server: ModbusTcpServer | None = None
 

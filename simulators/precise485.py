@@ -96,7 +96,7 @@ class PreciseLine:
         return end_s
 
 
-def run_precise(wish: LineWish) -> dict[str, Any]:
+def run_precise(wish: LineWish, bus: Bus) -> dict[str, Any]:
     """Serve until SIGTERM or SIGINT; gives the report. Raises OSError."""
     assert wish.pty is not None, "exact timing is for serial lines"
     stop: list[int] = []
@@ -106,7 +106,7 @@ def run_precise(wish: LineWish) -> dict[str, Any]:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     pty = Pty(wish.pty)
     try:
-        line = PreciseLine(pty, wish.bus(), wish, wish.faults())
+        line = PreciseLine(pty, bus, wish, wish.faults())
         while not stop:
             line.turn()
     finally:

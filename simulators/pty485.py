@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import tty
 from pathlib import Path
@@ -16,8 +15,6 @@ from pathlib import Path
 from simulators.faults import Faults
 from simulators.modbus_meter import Bus
 from simulators.wire import LineReport, SlaveLine, WireTiming
-
-log = logging.getLogger(__name__)
 
 READ_BYTES_MAX = 4096  # a terminal holds no more
 # A serial driver hands bytes up in parts of its FIFO; small enough that answers come in pieces.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from typing import cast
 
 from simulators import rtu
@@ -102,10 +103,11 @@ class _Connection(asyncio.Protocol):
 
 class InstantSlave(asyncio.Protocol):
     """Meters without wires: answers at once, however requests are cut or glued. For measuring
-    how fast a master can be; `loop.create_server(lambda: InstantSlave(bus), …)`."""
+    how fast a master can be."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, served: Counter[str]) -> None:
         self._bus = bus
+        self._served = served
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -118,6 +120,7 @@ class InstantSlave(asyncio.Protocol):
         self._buffer += data
         while (frame := rtu.take_request(self._buffer)) is not None:
             answer = self._bus.answer(frame)
+            self._served["requests"] += 1
             if answer is not None:
                 self._transport.write(answer)
 

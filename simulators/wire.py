@@ -7,7 +7,6 @@ Every byte costs its time on the wire, in both directions. The schedule of an ex
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from simulators import rtu
 from simulators.faults import Faults
 from simulators.modbus_meter import Bus
 
-log = logging.getLogger(__name__)
-
 GAPS_KEPT = 10_000  # for the percentiles of a report; some MB at most
 GAP_S_FAST = 0.00175  # above 19200 baud the silence is fixed (spec field_protocols.md E)
 BAUD_FAST = 19_200
+# A later answer leaves the wires free meanwhile and is no use of them: any master has given up.
+LATE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,31 +168,30 @@ class SlaveLine:
         if answer is None:
             self.report.counts["unanswered"] += 1
             return
-        start_s = self._request_end_s + self.timing.turnaround_s
-        for delivery in self.faults.deliveries(answer):
-            start_s = self._send(start_s + delivery.delay_s, delivery.data)
+        due_s = self._request_end_s + self.timing.turnaround_s
+        deliveries = self.faults.deliveries(answer)
+        self._collided = False
+        for delivery in deliveries:
+            in_time = delivery.delay_s < LATE_S
+            due_s = self._send(due_s + delivery.delay_s, delivery.data)
+            if in_time:
+                self._busy_until_s = self._silent_since_s = due_s
+        if deliveries and deliveries[0].delay_s < LATE_S:
+            self.report.exchange(self._request_start_s, due_s)
 
     def _send(self, start_s: float, answer: bytes) -> float:
         """Put an answer on the wires from `start_s` on; gives the end of its last byte."""
         end_s = start_s + len(answer) * self.timing.char_s
-        self._collided = False
         for at in range(0, len(answer), self._chunk_bytes):
             chunk = answer[at : at + self._chunk_bytes]
             due_s = start_s + (at + len(chunk)) * self.timing.char_s
-            self._at(due_s, lambda chunk=chunk: self._put(chunk))  # type: ignore[misc]
-        if start_s - self._request_end_s <= 1.0:  # a late answer leaves the wires free meanwhile
-            self._busy_until_s = end_s
-            self._silent_since_s = end_s
-            self.report.exchange(self._request_start_s, end_s)
+            self._deliver_at(due_s, chunk)
         return end_s
 
-    def _put(self, chunk: bytes) -> None:
-        self._deliver(bytes(b ^ 0xFF for b in chunk) if self._collided else chunk)
-
-    def _at(self, due_s: float, act: Callable[[], None]) -> None:
+    def _deliver_at(self, due_s: float, chunk: bytes) -> None:
         def fire() -> None:
             self._answer_timers.discard(timer)
-            act()
+            self._deliver(bytes(b ^ 0xFF for b in chunk) if self._collided else chunk)
 
         timer = self._loop.call_at(due_s, fire)
         self._answer_timers.add(timer)
