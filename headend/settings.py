@@ -1,4 +1,4 @@
-"""What an installation can set: config/headend.toml, then HEADEND_* variables, then the command line.
+"""What an installation can set: config/headend.toml, HEADEND_* variables, the command line.
 
 Every setting has a default that works on one machine with nothing configured.
 """
@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from headend.domain.problems import Problem
 
@@ -31,11 +32,11 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     # Where DTUs dial in. All interfaces, since they come from outside.
-    dial_in_host: str = "0.0.0.0"  # noqa: S104
+    dial_in_host: str = "0.0.0.0"
     dial_in_port: int = 9000
     # Sockets of DTUs accepted at once; the rest is refused before a byte is read.
     dial_in_sockets_max: int = 12_000
-    # Readings kept in memory while the database is away: 20,000 is two nights of a large site, 20 MB.
+    # Readings kept in memory while the database is away: two nights of a large site, 20 MB.
     waiting_readings_max: int = 20_000
     # Then on disk: 1 GiB is about five million readings, a week of 10,000 meters every 15 minutes.
     spool_bytes_max: int = 1 << 30
@@ -48,7 +49,7 @@ _TYPES = {field.name: field.type for field in dataclasses.fields(Settings)}
 def load_settings(
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
-    **given: object,
+    given: Mapping[str, object] = MappingProxyType({}),
 ) -> Settings:
     """Settings from the file, the environment and the command line, the last one winning.
 

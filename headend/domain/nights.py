@@ -97,3 +97,38 @@ def night_window(site: Site, night: date) -> NightWindow:
     return NightWindow(
         night=night, opens_at=opens.astimezone(UTC), closes_at=closes.astimezone(UTC)
     )
+
+
+# Missed nights are opened afterwards at most this far back: older holes tell nobody anything new.
+MISSED_NIGHTS_MAX = 35
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueNights:
+    """What a look at the calendar asks for."""
+
+    missed: tuple[NightWindow, ...]  # nights that passed while nobody was there, oldest first
+    current: NightWindow | None  # the night to collect now; None: the site has none yet
+
+
+def due_nights(
+    site: Site, now: datetime, known_since: datetime, last: NightWindow | None
+) -> DueNights:
+    """Which nights should exist. `known_since`: when the site was first imported; `last`: the
+    newest night that was opened. The current night is the newest that has begun; it stays current
+    until the next one opens, so that the day is there for back-filling. Pure.
+    """
+    today = now.astimezone(site.time_zone).date()
+    window = night_window(site, today)
+    if window.opens_at > now:
+        window = night_window(site, today - timedelta(days=1))
+    if last is not None and last.night >= window.night:
+        return DueNights(missed=(), current=last)
+    if last is None:
+        # Nights before the first import are nobody's.
+        begun = window.opens_at >= known_since
+        return DueNights(missed=(), current=window if begun else None)
+    first = max(last.night + timedelta(days=1), window.night - timedelta(days=MISSED_NIGHTS_MAX))
+    days = (window.night - first).days
+    missed = tuple(night_window(site, first + timedelta(days=n)) for n in range(days))
+    return DueNights(missed=missed, current=window)

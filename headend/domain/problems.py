@@ -56,8 +56,14 @@ CATALOG: dict[str, tuple[Kind, str, str]] = {
     "data-folder-busy": (Kind.BUSY, "{detail}", "数据目录正被占用：{detail}"),
     "port-in-use": (
         Kind.BUSY,
-        "Port {port} on {host} is in use by another program; stop it or choose another with {option}.",
+        "Port {port} on {host} is in use by another program; stop it or choose another "
+        "with {option}.",
         "{host} 的端口 {port} 已被其他程序占用；请停止该程序，或用 {option} 另选端口。",
+    ),
+    "dial-in": (
+        Kind.BUSY,
+        "DTUs cannot dial in: {detail} (--dial-in-port).",
+        "DTU 无法接入：{detail}（--dial-in-port）。",
     ),
     "address-unusable": (
         Kind.SETTINGS,
@@ -83,6 +89,11 @@ CATALOG: dict[str, tuple[Kind, str, str]] = {
         Kind.NOT_FOUND,
         "There is no meter called {meter}; check the name or import its site file.",
         "没有名为 {meter} 的电表；请核对名称，或先导入其档案文件。",
+    ),
+    "no-such-type": (
+        Kind.NOT_FOUND,
+        "There is no meter type called {type}; known are {known}.",
+        "没有名为 {type} 的表型；已知的有 {known}。",
     ),
     "no-such-site": (
         Kind.NOT_FOUND,

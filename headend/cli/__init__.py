@@ -1,0 +1,1 @@
+"""The command line: `headend run`, `headend demo` and what a technician types."""

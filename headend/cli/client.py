@@ -1,0 +1,80 @@
+"""Talks to the head-end that runs on this machine: it owns the lines, so it is the one to ask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from headend.domain.problems import CATALOG, Problem, language_of_terminal
+from headend.settings import Settings
+
+# A read waits for its turn, its tries and a slow DTU; longer than that is a fault.
+ANSWER_S_MAX = 120.0
+
+
+class Client:
+    """The API of a running head-end. Raises Problem for everything that can go wrong."""
+
+    def __init__(self, settings: Settings) -> None:
+        host = "127.0.0.1" if settings.http_host in ("0.0.0.0", "::") else settings.http_host
+        self.url = f"http://{host}:{settings.http_port}"
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=httpx.Timeout(ANSWER_S_MAX, connect=3.0),
+            headers={"accept-language": language_of_terminal()},
+            # The head-end is on this machine: a proxy of the environment has no say.
+            trust_env=False,
+        )
+
+    def ask(self, method: str, path: str, **params: Any) -> Any:
+        """One request, its JSON answer."""
+        chosen = {k: v for k, v in params.items() if v is not None}
+        try:
+            response = self._http.request(method, path, params=chosen)
+        except httpx.TransportError as error:
+            raise Problem("not-running", url=self.url) from error
+        if response.is_error:
+            raise _problem(response)
+        return response.json()
+
+    def rows(self, method: str, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """One request, its answer row by row as it comes."""
+        try:
+            # A trace of a quiet line may say nothing for hours.
+            with self._http.stream(
+                method, path, params=params, timeout=httpx.Timeout(None, connect=3.0)
+            ) as response:
+                if response.is_error:
+                    response.read()
+                    raise _problem(response)
+                for text in response.iter_lines():
+                    yield json.loads(text)
+        except httpx.TransportError as error:
+            raise Problem("not-running", url=self.url) from error
+
+
+class Told(Problem):
+    """A problem the head-end told us: its code and sentence, as they came."""
+
+    def __init__(self, code: str, english: str, chinese: str) -> None:
+        super().__init__("headend-said", detail=english)
+        if code in CATALOG:
+            self.code = code
+            self.kind = CATALOG[code][0]
+        self._sentences = {"en": english, "zh": chinese}
+
+    def text(self, language: str) -> str:
+        """The sentence the head-end wrote."""
+        told = getattr(self, "_sentences", None)
+        return told["zh" if language.startswith("zh") else "en"] if told else super().text(language)
+
+
+def _problem(response: httpx.Response) -> Problem:
+    try:
+        body = response.json()
+        return Told(body["code"], body["title_en"], body["title_zh"])
+    except (ValueError, KeyError, TypeError):
+        return Problem("headend-said", detail=f"status {response.status_code}")

@@ -1,0 +1,235 @@
+"""Every command of `headend`, in the order of a first day. What each does is in the file beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headend.cli.console import guarded
+from headend.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="headend",
+    help="Head-end for prepaid electricity meters: reads every meter every night and says why "
+    "each missing reading is missing.\n\nExit codes: 0 done, 2 wrong usage, 3 a file or setting "
+    "is wrong, 4 database, 5 line or gateway down, 6 the meter did not answer, 7 no head-end "
+    "is running, 8 port or folder in use, 9 no such line or meter, 10 the result is not as "
+    "promised, 11 not permitted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Settings file; without it config/headend.toml if there is one."),
+]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data-folder", help="Where the embedded database lives.")
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        help="The site's own PostgreSQL, postgresql://user:password@host/database, "
+        "instead of the embedded one.",
+    ),
+]
+HttpPort = Annotated[
+    int | None, typer.Option("--http-port", min=1, max=65535, help="Port of the web and the API.")
+]
+DialInPort = Annotated[
+    int | None, typer.Option("--dial-in-port", min=1, max=65535, help="Port DTUs dial in to.")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
+
+
+def _settings(config: Path | None, **given: object) -> Settings:
+    return guarded(lambda: load_settings(config, given=given))
+
+
+@app.command()
+def run(
+    config: Config = None,
+    data_folder: DataFolder = None,
+    database_url: DatabaseUrl = None,
+    http_port: HttpPort = None,
+    dial_in_port: DialInPort = None,
+) -> None:
+    """Run the head-end: database, lines, nights, API. Ctrl-C or SIGTERM stops it cleanly."""
+    from headend.cli import serve
+
+    settings = _settings(
+        config,
+        data_folder=data_folder,
+        database_url=database_url,
+        http_port=http_port,
+        dial_in_port=dial_in_port,
+    )
+    guarded(lambda: serve.run(settings))
+
+
+@app.command(name="demo")
+def demo_(
+    once: Annotated[bool, typer.Option("--once", help="End after the night.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The result as one JSON object on the last line.")
+    ] = False,
+    data_folder: Annotated[
+        Path | None,
+        typer.Option(help="Keep the demonstration's data here; without it a fresh folder."),
+    ] = None,
+    http_port: HttpPort = None,
+    seed: Annotated[int, typer.Option(help="Which virtual property.")] = 1,
+) -> None:
+    """A virtual property on simulated wires: one night is read now, then it stays up.
+
+    One line is dead on purpose and two meters are wrong on purpose; the table says so. The exit
+    code is 0 only if every healthy meter was read and every gap has its true reason.
+    """
+    from headend.cli import demo
+
+    settings = _settings(None, http_port=http_port)
+    guarded(lambda: demo.demo(settings, folder=data_folder, once=once, as_json=as_json, seed=seed))
+
+
+@app.command()
+def migrate(
+    config: Config = None, data_folder: DataFolder = None, database_url: DatabaseUrl = None
+) -> None:
+    """Bring the database to this program's schema. `run` does it by itself; safe to repeat."""
+    from headend.cli import data
+
+    settings = _settings(config, data_folder=data_folder, database_url=database_url)
+    guarded(lambda: data.migrate(settings))
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A site file, e.g. config/sites/example.toml.")],
+    check: Annotated[bool, typer.Option("--check", help="Check only, import nothing.")] = False,
+    config: Config = None,
+    data_folder: DataFolder = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Import sites, rooms, gateways, lines and meters from a site file.
+
+    The file is checked as a whole first; with any mistake nothing is imported. Importing again
+    updates; what vanished from the file is retired, its readings stay. A running head-end follows
+    at once.
+    """
+    from headend.cli import data
+
+    settings = _settings(config, data_folder=data_folder, database_url=database_url)
+    guarded(lambda: data.import_site(settings, file, check=check))
+
+
+@app.command()
+def nights(
+    site: Annotated[str | None, typer.Argument(help="One site; all without it.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=400)] = 7,
+    night: Annotated[
+        str | None, typer.Option(help="One night, YYYY-MM-DD: each gap with its reason.")
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+    http_port: HttpPort = None,
+) -> None:
+    """How complete the last nights are, and why readings are missing."""
+    from headend.cli import data
+
+    settings = _settings(config, http_port=http_port)
+    guarded(lambda: data.nights(settings, site, count, night, as_json=as_json))
+
+
+@app.command()
+def lines(as_json: Json = False, config: Config = None, http_port: HttpPort = None) -> None:
+    """Every line: up or down and why, answers, silences, answer times."""
+    from headend.cli import bus
+
+    settings = _settings(config, http_port=http_port)
+    guarded(lambda: bus.lines(settings, as_json=as_json))
+
+
+@app.command()
+def read(
+    meter: Annotated[str, typer.Argument(help="The meter's name in the site file.")],
+    as_json: Json = False,
+    config: Config = None,
+    http_port: HttpPort = None,
+) -> None:
+    """Read one meter now. Goes before every waiting poll of its line."""
+    from headend.cli import bus
+
+    settings = _settings(config, http_port=http_port)
+    guarded(lambda: bus.read(settings, meter, as_json=as_json))
+
+
+@app.command()
+def trace(
+    line: Annotated[str, typer.Argument(help="The line's name in the site file.")],
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="Go on until Ctrl-C, or the ring only.")
+    ] = True,
+    as_json: Json = False,
+    config: Config = None,
+    http_port: HttpPort = None,
+) -> None:
+    """The frames on a line, live: instant, direction, hex and meaning."""
+    from headend.cli import bus
+
+    settings = _settings(config, http_port=http_port)
+    guarded(lambda: bus.trace(settings, line, follow=follow, as_json=as_json))
+
+
+@app.command()
+def scan(
+    line: Annotated[
+        str,
+        typer.Argument(
+            help="A line of the running head-end, or a wire without one: "
+            "serial:///dev/ttyUSB0?baud=9600 or tcp://10.0.0.5:502."
+        ),
+    ],
+    first: Annotated[int, typer.Option(min=1, max=247)] = 1,
+    last: Annotated[int, typer.Option(min=1, max=247)] = 247,
+    as_json: Json = False,
+    config: Config = None,
+    http_port: HttpPort = None,
+) -> None:
+    """Find meters and their types by asking every unit id. Only reads."""
+    from headend.cli import bus
+
+    settings = _settings(config, http_port=http_port)
+    guarded(lambda: bus.scan(settings, line, first, last, as_json=as_json))
+
+
+@app.command()
+def probe(
+    wire: Annotated[
+        str, typer.Argument(help="serial:///dev/ttyUSB0?baud=9600 or tcp://10.0.0.5:502.")
+    ],
+    unit: Annotated[int, typer.Argument(min=1, max=247, help="Unit id (slave address).")],
+    meter_type: Annotated[
+        str | None, typer.Option("--type", help="Meter type; without it, found by asking.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask one meter on a bare wire who it is and what it shows. Needs no head-end."""
+    from headend.cli import bus
+
+    guarded(lambda: bus.probe(wire, unit, meter_type, as_json=as_json))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def simulate(context: typer.Context) -> None:
+    """Simulated meters and lines to try things on; `headend simulate --help` lists them."""
+    from headend.cli import simulators
+
+    raise typer.Exit(simulators.run(context.args))

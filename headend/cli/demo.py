@@ -1,0 +1,242 @@
+"""`headend demo`: a virtual property, one night of it now, and an honest verdict.
+
+The property is a program of its own (simulators/town.py) that shares no code with ours. It writes a
+site file for us and, for the verdict alone, the truth about each meter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from rich.live import Live
+from rich.table import Table
+
+from headend.app import HeadEnd, running
+from headend.cli.console import err, out, print_json, say
+from headend.cli.data import gaps_table, nights_table, reasons_seen
+from headend.cli.serve import run_loop, set_up_logging, told_to_stop
+from headend.domain.nights import Cell, CellState, Completeness
+from headend.domain.problems import Problem
+from headend.domain.site_file import parse_site_file
+from headend.services.importing import import_into
+from headend.services.nightly import LineProgress, Pace
+from headend.settings import Settings
+from headend.store import nights as store
+from protocols.catalog import load_meter_types
+
+# The town opens its ports and ptys within a second; a loaded machine may need many.
+TOWN_S_MAX = 60.0
+DRAW_S = 0.25
+# A demonstration does not wait for morning: three tries, and a dead line gets this long to rise.
+PACE = Pace(retry_s_first=1.0, retry_s_max=4.0, tries_max=3, line_patience_s=15.0)
+FILL = 24  # characters of a progress bar
+
+
+def demo(settings: Settings, *, folder: Path | None, once: bool, as_json: bool, seed: int) -> None:
+    """Run the demonstration; raises Problem("demo-failed") when the night is not as it must be."""
+    set_up_logging("WARNING")
+    # What the demonstration kills on purpose is not news; the table tells it better.
+    logging.getLogger("gateways").setLevel(logging.ERROR)
+    fresh = folder is None
+    home = Path(tempfile.mkdtemp(prefix="headend-demo-")) if folder is None else folder
+    if fresh:
+        # The embedded database may run as another user, who has to pass through.
+        home.chmod(0o711)
+    try:
+        run_loop(_demo(settings, home, once=once, as_json=as_json, seed=seed))
+    finally:
+        if fresh:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+async def _demo(settings: Settings, home: Path, *, once: bool, as_json: bool, seed: int) -> None:
+    settings = dataclasses.replace(
+        settings,
+        data_folder=home / "data",
+        database_url="",
+        dial_in_host="127.0.0.1",
+        dial_in_port=0,
+        http_port=0 if once else settings.http_port,
+    )
+    _tell(as_json, "启动数据库与虚拟物业……", "Starting the database and a virtual property …")
+    async with running(settings) as head_end:
+        port = head_end.services.lines.dial_in_port
+        async with _town(home / "town", port, seed) as truth:
+            site = await _import(head_end, home / "town" / "site.toml")
+            counts = f"{len(truth['meters'])} meters on {len(truth['lines'])} lines"
+            counts_zh = f"{len(truth['lines'])} 条线路上的 {len(truth['meters'])} 块表"
+            _tell(as_json, f"现在抄一夜：{counts_zh}。", f"Reading one night now: {counts}.")
+            seconds, progress = await _night(head_end, site, as_json=as_json)
+            cells, row = await _result(head_end, site)
+            faults = _faults(cells, truth)
+            if not as_json:
+                _show(cells, row, seconds)
+            if as_json:
+                print_json(_summary(cells, progress, seconds))
+            if faults:
+                raise Problem("demo-failed", detail="; ".join(faults[:5]))
+            _tell(
+                as_json,
+                "每块正常的表都已抄到，每个缺口都有真实原因。",
+                "Every healthy meter was read and every gap has its true reason.",
+            )
+            if not once:
+                url = f"http://{settings.http_host}:{settings.http_port}"
+                _tell(
+                    as_json,
+                    f"继续运行：{url}/docs 与 {url}/health，Ctrl-C 停止。",
+                    f"Staying up: {url}/docs and {url}/health, Ctrl-C stops it.",
+                )
+                await told_to_stop()
+
+
+def _tell(as_json: bool, chinese: str, english: str) -> None:
+    # With --json, standard output belongs to the program that reads it.
+    (err if as_json else out).print(say(chinese, english))
+
+
+@asynccontextmanager
+async def _town(folder: Path, dial_in_port: int, seed: int) -> AsyncIterator[dict[str, Any]]:
+    """The simulated property as a child process; gives its truth once it is up."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "simulators", "town", "--folder", str(folder)),
+        *("--dial-in", f"127.0.0.1:{dial_in_port}", "--seed", str(seed)),
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        truth = folder / "truth.json"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOWN_S_MAX):
+                while not truth.exists() and child.returncode is None:
+                    await asyncio.sleep(0.05)
+        if not truth.exists():
+            raise Problem("simulator-failed", detail=f"exit code {child.returncode}")
+        yield json.loads(truth.read_text(encoding="utf-8"))
+    finally:
+        if child.returncode is None:
+            child.terminate()
+        await child.wait()
+
+
+async def _import(head_end: HeadEnd, file: Path) -> str:
+    site = parse_site_file(file.read_text(encoding="utf-8"), str(file), load_meter_types())
+    await import_into(head_end.services.database, site)
+    await head_end.reload()
+    return site.name
+
+
+async def _night(
+    head_end: HeadEnd, site: str, *, as_json: bool
+) -> tuple[float, list[LineProgress]]:
+    """Collect tonight now, drawing each line as it goes; the seconds it took."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    night_service = head_end.services.nights
+    run = await night_service.collect_now(site, PACE)
+    finished = asyncio.create_task(night_service.finished(site))
+    if as_json:
+        await finished
+    else:
+        with Live(console=out, refresh_per_second=4, transient=False) as live:
+            while not finished.done():
+                live.update(progress_table(run.progress, loop.time()))
+                await asyncio.wait([finished], timeout=DRAW_S)
+            live.update(progress_table(run.progress, loop.time()))
+        await finished
+    return loop.time() - began_s, run.progress
+
+
+def progress_table(lines: list[LineProgress], now_s: float) -> Table:
+    """One bar a line: done, silent, rate."""
+    table = Table(box=None, pad_edge=False)
+    for chinese, english in (("线路", "line"), ("", ""), ("已抄", "done"), ("缺", "silent")):
+        table.add_column(say(chinese, english))
+    table.add_column(say("块/秒", "per s"), justify="right")
+    table.add_column("")
+    for line in lines:
+        done = FILL * line.done // max(1, line.meters)
+        missed = FILL * line.silent // max(1, line.meters)
+        bar = f"[green]{'━' * done}[/][red]{'━' * missed}[/][dim]{'━' * (FILL - done - missed)}[/]"
+        table.add_row(
+            line.line,
+            bar,
+            f"{line.done}/{line.meters}",
+            str(line.silent),
+            f"{line.rate_per_s(now_s):.1f}",
+            f"[red]{line.down}[/]" if line.down else "",
+        )
+    return table
+
+
+async def _result(head_end: HeadEnd, site: str) -> tuple[list[Cell], Completeness]:
+    async with head_end.services.database.transaction() as tx:
+        row = (await store.completeness(tx, site=site, count=1))[0]
+        cells = await store.cells(tx, site=site, night=row.night)
+    assert cells is not None, "the night was just collected"
+    return cells, row
+
+
+def _show(cells: list[Cell], row: Completeness, seconds: float) -> None:
+    rows = TypeAdapter(list[Completeness]).dump_python([row], mode="json")
+    out.print()
+    out.print(nights_table(rows))
+    for sentence in reasons_seen(rows):
+        out.print(sentence, style="dim")
+    gaps = [c for c in cells if c.reason is not None]
+    by_line = Counter((c.line, c.reason) for c in gaps)
+    # A dead line is one fact, not one for each of its meters.
+    few = [c for c in gaps if by_line[c.line, c.reason] <= 3]
+    if few:
+        out.print(gaps_table(TypeAdapter(list[Cell]).dump_python(few, mode="json")))
+    out.print(say(f"用时 {seconds:.1f} 秒。", f"Took {seconds:.1f} s."))
+
+
+def _faults(cells: list[Cell], truth: dict[str, Any]) -> list[str]:
+    """Where the night differs from the truth: one clause each; none means the promise held."""
+    expected = {meter["name"]: meter["gap"] for meter in truth["meters"]}
+    faults = [f"{name} has no cell" for name in sorted(set(expected) - {c.meter for c in cells})]
+    for cell in cells:
+        want = expected.get(cell.meter)
+        got = None if cell.state is CellState.READ else (cell.reason and cell.reason.value)
+        if got != want:
+            faults.append(f"{cell.meter} is {got or 'read'} and should be {want or 'read'}")
+    return faults
+
+
+def _summary(cells: list[Cell], progress: list[LineProgress], seconds: float) -> dict[str, Any]:
+    """The object promised by `headend demo --once --json`."""
+    gaps = Counter(c.reason.value for c in cells if c.reason is not None)
+    return {
+        "night": {
+            "meters": len(cells),
+            "read": sum(c.state is CellState.READ for c in cells),
+            "gaps": dict(sorted(gaps.items())),
+            "seconds": round(seconds, 1),
+        },
+        "lines": [
+            {
+                "line": line.line,
+                "meters": line.meters,
+                "read": line.done,
+                "gaps": dict(Counter(reason.value for reason in line.reasons.values())),
+                "down": line.down,
+                "rate_per_s": round(line.rate_per_s(line.ended_s or 0.0), 2),
+            }
+            for line in progress
+        ],
+    }

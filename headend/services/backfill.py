@@ -1,0 +1,98 @@
+"""Fills the holes of earlier nights from what the meters themselves remember.
+
+A cabinet keeps the values of each month's end; where a night falls on one, its cell gets the true
+value with the origin "frozen". Whatever remains between two true readings is estimated, in the cell
+and never among the readings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from gateways.link import LinkDown
+from gateways.turns import Priority
+from headend.domain.clock import Clock
+from headend.services.lines import LineBook
+from headend.services.looks import MeterAtWork, with_multiplier
+from headend.store import nights as store
+from headend.store.database import Database
+from headend.store.nights import Hole, Look
+from headend.store.places import KnownSite
+from protocols.exchange import ProtocolError
+from protocols.meter_type import Frozen, Keeps
+from protocols.reading import Origin, Quantity, Reading
+
+log = logging.getLogger(__name__)
+
+# A freeze belongs to a night when its dial stands within this of the midnight the night is for:
+# the freeze itself is exact, only the dial may be off.
+DIAL_OFF_MAX = timedelta(minutes=30)
+REMEMBERED = frozenset({Keeps.DAILY, Keeps.MONTHLY})
+
+
+async def fill_from_memory(
+    database: Database, lines: LineBook, site: KnownSite, clock: Clock
+) -> int:
+    """Back-fill from memory, then estimate; returns how many cells found their true value.
+
+    Raises DatabaseAway. A meter that does not answer now keeps its hole until the next call.
+    """
+    since = clock.now().date() - timedelta(days=store.ESTIMATE_DAYS_MAX)
+    async with database.transaction() as tx:
+        holes = await store.holes(tx, site.site_id, since)
+    by_meter: dict[int, list[Hole]] = {}
+    for hole in holes:
+        by_meter.setdefault(hole.meter_id, []).append(hole)
+    looks: list[Look] = []
+    for meter_id, missing in by_meter.items():
+        meter = lines.by_id.get(meter_id)
+        if meter is not None and meter.meter_type.keeps & REMEMBERED:
+            looks += await _remembered(lines, meter, missing, clock)
+    async with database.transaction() as tx:
+        await store.save(tx, looks, ())
+        for night_id in sorted({hole.night_id for hole in holes}):
+            await store.estimate_cells(tx, night_id)
+    if looks:
+        log.info("site %s: %d cells back-filled from the meters' memory", site.name, len(looks))
+    return len(looks)
+
+
+async def _remembered(
+    lines: LineBook, meter: MeterAtWork, missing: Sequence[Hole], clock: Clock
+) -> list[Look]:
+    line = lines.lines[meter.known.line].line
+    try:
+        kept = await line.converse(
+            meter.address, meter.driver.frozen(meter.address), priority=Priority.BACKFILL
+        )
+    except (ProtocolError, LinkDown):
+        return []
+    return [
+        _as_look(meter, frozen, clock.now())
+        for hole in missing
+        if (frozen := match(kept, hole)) is not None
+    ]
+
+
+def match(kept: Sequence[Frozen], hole: Hole) -> Frozen | None:
+    """The frozen values that belong to a night: those of the midnight that ends its day."""
+    midnight = datetime.combine(hole.night + timedelta(days=1), datetime.min.time())
+    near = [f for f in kept if abs(f.dial - midnight) <= DIAL_OFF_MAX]
+    return min(near, key=lambda f: abs(f.dial - midnight), default=None)
+
+
+def _as_look(meter: MeterAtWork, frozen: Frozen, received_at: datetime) -> Look:
+    values = dict(frozen.values)
+    # Month-end records carry the rates; the total is their sum.
+    if Quantity.ENERGY not in values:
+        values[Quantity.ENERGY] = sum(values.values())
+    reading = Reading(
+        meter_id=meter.known.meter_id,
+        at=frozen.dial.replace(tzinfo=meter.known.time_zone),
+        received_at=received_at,
+        origin=Origin.FROZEN,
+        values=with_multiplier(values, meter.known.energy_multiplier),
+    )
+    return Look(reading=reading, drift_s=None)
