@@ -120,10 +120,14 @@ async def test_what_belongs_to_another_site_is_a_clash(
 async def test_a_tcp_address_and_a_registration_belong_to_one_site(database: Database) -> None:
     tcp = Gateway(name="T", kind=GatewayKind.TCP, host="10.0.0.5", port=502)
     dtu = Gateway(name="D", kind=GatewayKind.DTU, registration="ascii:D1")
-    await imported(database, dataclasses.replace(small_site(), gateways=(tcp, dtu), **NO_LINES))
+    await imported(
+        database, dataclasses.replace(small_site(), gateways=(tcp, dtu), lines=(), meters=())
+    )
     for other in (tcp, dtu):
         taken = dataclasses.replace(other, name="other")
-        site = dataclasses.replace(small_site("South Court"), gateways=(taken,), **NO_LINES)
+        site = dataclasses.replace(
+            small_site("South Court"), gateways=(taken,), lines=(), meters=()
+        )
         async with database.transaction() as tx:
             clash = await import_site(tx, site)
         assert isinstance(clash, Clash)
@@ -136,6 +140,3 @@ async def test_an_import_is_told_to_who_listens(database: Database) -> None:
     await imported(database, small_site())
     assert await anext(told) == "North Court"
     await told.aclose()  # type: ignore[attr-defined]
-
-
-NO_LINES: dict[str, tuple[()]] = {"lines": (), "meters": ()}
