@@ -35,8 +35,8 @@ class UserKind(enum.Enum):
     """How one user is fed."""
 
     CT = "ct"  # three phases through current transformers
-    THREE_PHASE = "three_phase"
-    SINGLE_PHASE = "single_phase"
+    THREE_PHASE = "3p"
+    SINGLE_PHASE = "1p"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,8 @@ from simulators.modbus_meter import Unit
 from simulators.rtu import READ_HOLDING, No
 from simulators.wire import LineReport, WireTiming
 
-# What this slave shows: energy, meter number, live block, prepaid block (spec acrel.md 2.1-2.4).
-_BLOCKS = ((0x0000, 10), (0x0043, 3), (0x0200, 48), (0x0400, 25))
+# Energy, hardware word, meter number, live block, prepaid block (spec acrel.md 2.1 to 2.4).
+_BLOCKS = ((0x0000, 10), (0x0022, 1), (0x0043, 3), (0x0200, 48), (0x0400, 25))
 
 
 class OtherLine:

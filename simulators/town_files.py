@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulators.town_plan import BUILDINGS, SITE, TIME_ZONE, LineKind, LinePlan, TownPlan
+from simulators.town_plan import BUILDINGS, SITE, TIME_ZONE, LineKind, LinePlan, MeterPlan, TownPlan
 
 # Where a line is reached: device, host and port; what only the running town knows.
 Place = Mapping[str, str | int]
@@ -36,19 +36,7 @@ def site_file(plan: TownPlan, places: Mapping[str, Place]) -> str:
     for line in plan.lines:
         out += _cabinets(line)
         out += [
-            _entry(
-                "meters",
-                {
-                    "name": meter.name,
-                    "line": line.name,
-                    "type": meter.type,
-                    "unit": meter.unit,
-                    "room": meter.room,
-                    "meter_number": meter.number,
-                },
-            )
-            for meter in line.meters
-            if meter.cabinet is None
+            _entry("meters", _meter(line, meter)) for meter in line.meters if meter.cabinet is None
         ]
     return "\n".join(out)
 
@@ -79,7 +67,7 @@ def truth(plan: TownPlan, *, control: Path, speed: int, pid: int) -> dict[str, A
                 "type": meter.type,
                 "room": meter.room,
                 "cabinet": meter.cabinet,
-                "meter_number": meter.number,
+                "meter_number": meter.number if meter.cabinet is None else None,
                 "gap": None if meter.gap is None else meter.gap.value,
             }
             for line in plan.lines
@@ -102,6 +90,20 @@ def _gateway(line: LinePlan) -> dict[str, Any]:
         if line.heartbeat is not None:
             out["heartbeat"] = line.heartbeat
         out["heartbeat_s"] = line.heartbeat_s
+    return out
+
+
+def _meter(line: LinePlan, meter: MeterPlan) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "name": meter.name,
+        "line": line.name,
+        "type": meter.type,
+        "unit": meter.unit,
+        "room": meter.room,
+        "meter_number": meter.number,
+    }
+    if meter.eight_rates:
+        out["options"] = {"rates": 8}
     return out
 
 
@@ -137,5 +139,7 @@ def _entry(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
     # A JSON string, number or list of them is a TOML one, too.
     return json.dumps(value, ensure_ascii=False)

@@ -178,10 +178,10 @@ class _Planner:
         place = CabinetPlace(name=name, type=type_name, number=self.number(), plan=plan)
         users = tuple(
             self.meter(
-                type_name,
+                f"{type_name}_{kind.value}",
                 unit,
                 building=building,
-                name=f"{name} {number}",
+                name=f"{name}-{number:02d}",
                 cabinet=name,
                 three_phase=kind is not UserKind.SINGLE_PHASE,
             )

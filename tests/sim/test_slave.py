@@ -10,7 +10,7 @@ import pytest
 from simulators import rtu
 from simulators.acrel_live import live_block, live_block_8_rates
 from simulators.acrel_meter import DDSY1352, DTSY1352, Firmware, acrel_unit
-from simulators.adf_cabinet import CabinetPlan, cabinet_units
+from simulators.adf_cabinet import CabinetPlan, UserKind, cabinet_units
 from simulators.dial import dial_ms_of
 from simulators.load import HOUR_MS, Load
 from simulators.metering import (
@@ -215,8 +215,8 @@ def cabinet() -> tuple[dict[int, Meter], Bus]:
     meters = {
         unit: meter(
             clock,
-            load if kind.value != "single_phase" else Load(seed=unit),
-            phases=1 if kind.value == "single_phase" else 3,
+            Load(seed=unit) if kind is UserKind.SINGLE_PHASE else load,
+            phases=1 if kind is UserKind.SINGLE_PHASE else 3,
             credit_fen=1_000 * unit,
             count=3,
             number=f"{unit:012d}",
