@@ -133,6 +133,24 @@ def test_evidence_is_one_look_at_three_registers() -> None:
         play(driver().evidence(AT), single_phase(at_66="0005"))
 
 
+def test_money_may_be_kept_in_other_steps() -> None:
+    meter = single_phase(at_66="0004")
+    meter.records = {0x1B00: record("19030e0a141e", "0001", "00002710", "fffffffb", "00000064")}
+    one = driver(money_step_fen=100)
+    values = play(one.read(AT, EVERYTHING), meter)
+    assert (values[Q.REMAINING_CREDIT], values[Q.TOTAL_PURCHASED]) == (-500, 3_000_000)
+    assert values[Q.ENERGY] == 12345670
+    assert play(one.evidence(AT), meter) == Evidence(4, 3_000_000, -500)
+    [bought] = play(one.recharges(AT), meter)
+    assert (bought.amount_fen, bought.remaining_credit_fen) == (1_000_000, -500)
+    assert bought.energy_wh == 1000
+
+
+def test_without_the_purchase_registers_the_live_block_is_the_witness() -> None:
+    meter = Slave(live(True))
+    assert play(driver().evidence(AT), meter) == Evidence(12, None, 8856)
+
+
 def test_identity_names_the_cabinet_and_the_wiring() -> None:
     identity = play(driver().identify(AT), single_phase())
     assert (identity.type_code, identity.note) == (10, "cabinet of 36, single-phase user")
