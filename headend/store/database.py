@@ -245,6 +245,9 @@ _CAUSES: Sequence[tuple[tuple[str, ...], str]] = (
      "there is no host called {host}; check --database-url."),
     (("Connection refused", "No such file or directory"),
      "nothing listens at {place}; start the server or check --database-url."),
+    (("could not access file",),
+     "this database keeps its readings in TimescaleDB, which the server {place} does not load; "
+     "put it back."),
     (("timeout expired", "timed out", "No route to host", "Network is unreachable"),
      "{place} does not answer; check the network and --database-url."),
 )  # fmt: skip

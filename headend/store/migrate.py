@@ -20,6 +20,7 @@ from typing import LiteralString
 
 import psycopg
 
+from headend.store import timescale
 from headend.store.database import Row, session_conninfo, translated
 from headend.store.errors import MigrationRefused
 
@@ -69,12 +70,17 @@ def load_migrations(folder: Path = MIGRATIONS) -> Mapping[int, Migration]:
 
 
 async def migrate(
-    conninfo: str, *, folder: Path = MIGRATIONS, up_to: int | None = None
+    conninfo: str,
+    *,
+    folder: Path = MIGRATIONS,
+    up_to: int | None = None,
+    adopt_timescale: bool = False,
 ) -> tuple[int, ...]:
     """Bring the database to this program's tables; returns the versions applied now.
 
     Each file is one transaction together with its line in schema_version. `up_to` stops after that
-    version. Raises MigrationRefused, DatabaseAway.
+    version. `adopt_timescale` moves existing readings into TimescaleDB; a database without readings
+    adopts it anyway (see timescale.py). Raises MigrationRefused, DatabaseAway.
     """
     files = load_migrations(folder)
     applied: list[int] = []
@@ -84,6 +90,13 @@ async def migrate(
         for version in range(len(done) + 1, (up_to or len(files)) + 1):
             await _apply(connection, files[version])
             applied.append(version)
+        if up_to is None and folder == MIGRATIONS:
+            now = await timescale.adopt(connection, move_readings=adopt_timescale)
+            if adopt_timescale and now is not timescale.Timescale.ADOPTED:
+                raise MigrationRefused(
+                    "This server has no TimescaleDB ready for use: install it, add it to "
+                    "shared_preload_libraries, or set timescale_folder for the embedded database."
+                )
     return tuple(applied)
 
 

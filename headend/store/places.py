@@ -235,6 +235,14 @@ async def site_id(tx: Transaction, name: str) -> int | None:
     return found
 
 
+async def one_moment(tx: Transaction) -> None:
+    """Let every statement of this transaction see the same moment; call it first.
+
+    Without it an import that commits between two loads shows meters of lines that are not there.
+    """
+    await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
 async def load_sites(tx: Transaction) -> list[KnownSite]:
     """Every site, by name."""
     rows = await tx.rows(

@@ -84,7 +84,7 @@ def test_a_torn_tail_is_left_out_at_every_byte(tmp_path: Path) -> None:
         segment.write_bytes(whole[:cut])
         spool = Spool(tmp_path)
         spool.append([look(9)])  # goes to a segment of its own, behind no tear
-        assert drained(spool) == looks[: sum(end <= cut for end in ends)] + [look(9)]
+        assert drained(spool) == [*looks[: sum(end <= cut for end in ends)], look(9)]
 
 
 def test_zeros_and_noise_at_the_end_are_left_out(tmp_path: Path) -> None:
