@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from protocols.acrel_adf_maps import PURCHASE, SINGLE_PHASE, THREE_PHASE
 from protocols.acrel_blocks import (
     LIVE_AT,
     LIVE_WORDS_4_RATES,
@@ -17,11 +18,13 @@ from protocols.acrel_blocks import (
     PREPAID_WORDS,
     decode_live,
     decode_prepaid,
+    sane,
 )
 from protocols.acrel_driver import TYPE_NAMES
 from protocols.exchange import ProtocolError
 from protocols.modbus import READ_HOLDING, READ_INPUT, WRITE_REGISTERS, crc_ok
 from protocols.reading import Alarm, Control, Quantity, Values, meter_dial
+from protocols.registers import Register, decode_registers
 
 Q = Quantity
 
@@ -127,7 +130,23 @@ def _prepaid(payload: bytes) -> str:
     return f"prepaid block: {', '.join(_say(decode_prepaid(payload)))}"
 
 
+def _purchases(registers: tuple[Register, ...]) -> Callable[[bytes], str]:
+    """The purchase registers of an ADF user, whichever of the two maps they lie in."""
+
+    def say(payload: bytes) -> str:
+        values = sane(decode_registers(registers, payload, registers[0].address))
+        return f"purchases: {', '.join(_say(values))}"
+
+    return say
+
+
+def _purchase_blocks() -> dict[tuple[int, int], Callable[[bytes], str]]:
+    groups = (tuple(r for r in map_ if r.group == PURCHASE) for map_ in (SINGLE_PHASE, THREE_PHASE))
+    return {(g[0].address, g[-1].end - g[0].address): _purchases(g) for g in groups}
+
+
 _KNOWN_BLOCKS: dict[tuple[int, int], Callable[[bytes], str]] = {
+    **_purchase_blocks(),
     (LIVE_AT, LIVE_WORDS_4_RATES): _live,
     (LIVE_AT, LIVE_WORDS_8_RATES): _live,
     (PREPAID_AT, PREPAID_WORDS): _prepaid,

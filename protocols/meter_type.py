@@ -19,6 +19,9 @@ class Address:
 
     unit: int
 
+    def __str__(self) -> str:
+        return str(self.unit)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:

@@ -13,35 +13,28 @@ CENTURY = 2000  # meters keep two digits of the year
 
 
 class Kind(enum.Enum):
-    """How one value lies in registers: big-endian, high word first (spec acrel.md 0)."""
+    """How one value lies in registers: big-endian, high word first (spec acrel.md 0).
 
-    U16 = "u16"
-    I16 = "i16"
-    U32 = "u32"
-    I32 = "i32"
+    Words, signed, and the patterns that mean "not available". FF.. in a signed field is also the
+    value -1, and a meter that cut at zero does stand at -0.01 yuan: whoever owns the map decides
+    that case by its neighbours. The ends of a signed range are never true values of a meter.
+    """
 
-    @property
-    def words(self) -> int:
-        return _WORDS[self]
+    U16 = (1, False, (b"\xff\xff",))
+    I16 = (1, True, (b"\x7f\xff", b"\x80\x00"))
+    U32 = (2, False, (b"\xff\xff\xff\xff",))
+    I32 = (2, True, (b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00"))
+
+    def __init__(self, words: int, signed: bool, not_available: tuple[bytes, ...]) -> None:
+        self.words = words
+        self.signed = signed
+        self.not_available = not_available
 
     def decode(self, raw: bytes) -> int | None:
-        """The value, or None for a pattern that means "not available"."""
-        if raw in _NOT_AVAILABLE[self]:
+        """The value, or None where it is not available."""
+        if raw in self.not_available:
             return None
-        return int.from_bytes(raw, "big", signed=self in _SIGNED)
-
-
-_SIGNED = frozenset({Kind.I16, Kind.I32})
-_WORDS = {Kind.U16: 1, Kind.I16: 1, Kind.U32: 2, Kind.I32: 2}
-# FF.. in a signed field is also the value -1, and a meter that cut at zero does stand at -0.01
-# yuan: whoever owns the map decides that case by its neighbours. The ends of a signed range are
-# never true values of a meter.
-_NOT_AVAILABLE = {
-    Kind.U16: frozenset({b"\xff\xff"}),
-    Kind.I16: frozenset({b"\x7f\xff", b"\x80\x00"}),
-    Kind.U32: frozenset({b"\xff\xff\xff\xff"}),
-    Kind.I32: frozenset({b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00"}),
-}
+        return int.from_bytes(raw, "big", signed=self.signed)
 
 
 def bcd_digits(raw: bytes) -> str | None:

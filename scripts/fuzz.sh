@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fuzzes the codecs for some seconds (default 60), coverage-guided, starting from the kept corpus.
-# The fuzzer has its own environment under build/: it has no wheel for every machine we run on.
+# The fuzzer has its own environment under build/: not every machine has a wheel of it.
 set -eu
 cd "$(dirname "$0")/.."
 SECONDS_MAX=${1:-60}

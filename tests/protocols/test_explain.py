@@ -50,6 +50,12 @@ ASK_PREPAID = sealed(bytes.fromhex("010304000019"))
             "can show; check the meter",
         ),
         (
+            sealed(bytes.fromhex("0d030a fffffffb 00007530 0004")),
+            bytes.fromhex("0d0303620005249f"),
+            "answer of unit 13: 10 bytes, purchases: credit -0.05, purchase count 4, "
+            "total purchased 300.00",
+        ),
+        (
             sealed(b"\x03\x03\x04\x00\x00\x30\x39"),
             sealed(bytes.fromhex("030300000002")),
             "answer of unit 3: 4 bytes, from 0x0000: 00 00 30 39",
