@@ -46,7 +46,7 @@ class OtherLine:
     async def plug(self) -> None:
         """Listen. Raises OSError when the port is taken."""
         self._server = ModbusTcpServer(
-            [self._device(number, unit) for number, unit in self._units.items()],
+            [_nobody(), *(self._device(number, unit) for number, unit in self._units.items())],
             framer=FramerType.RTU,
             address=(self.host, self.port),
             trace_packet=self._only_ours,
@@ -63,10 +63,8 @@ class OtherLine:
             self._server = None
 
     def _only_ours(self, sending: bool, data: bytes) -> bytes:
-        """A real bus is silent for an address nobody has; pymodbus would answer exception 4."""
-        if not sending and data and data[0] not in self._units:
-            return b""
-        return data
+        """A real bus is silent for an address nobody has; pymodbus always answers something."""
+        return data if not sending or data[0] in self._units else b""
 
     def _device(self, number: int, unit: Unit) -> SimDevice:
         async def act(  # noqa: PLR0917  pymodbus's signature
@@ -92,12 +90,20 @@ class OtherLine:
             self.report.exchange(start_s, loop.time())
             return None
 
-        blocks = [
-            SimData(start, values=[0] * words, datatype=DataType.REGISTERS)
-            for start, words in _BLOCKS
-        ]
-        return SimDevice(id=number, simdata=blocks, action=act)
+        return SimDevice(id=number, simdata=_blank_blocks(), action=act)
 
     def _exchange_s(self, words: int) -> float:
         """Wire time of request and answer, and the slave's own time."""
         return (8 + 5 + 2 * words) * self.timing.char_s + self.timing.turnaround_s
+
+
+def _blank_blocks() -> list[SimData]:
+    return [
+        SimData(start, values=[0] * words, datatype=DataType.REGISTERS) for start, words in _BLOCKS
+    ]
+
+
+def _nobody() -> SimDevice:
+    """Takes the requests for absent units: without it pymodbus logs each as an error of its own.
+    Its answers never leave, see OtherLine._only_ours."""
+    return SimDevice(id=0, simdata=_blank_blocks())

@@ -76,5 +76,5 @@ def registers(answer: bytes | None) -> bytes:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something to become true."""
     async with asyncio.timeout(WAIT_S_MAX):
-        while not condition():  # noqa: ASYNC110  any condition, not only our own events
+        while not condition():
             await asyncio.sleep(0.01)
