@@ -71,31 +71,42 @@ def _folder(settings: Settings) -> Path:
 class HeadEnd:
     """Everything that runs in one process. Use `running()`."""
 
-    def __init__(self, services: Services, schedule: Schedule, database: Database) -> None:
+    def __init__(
+        self, services: Services, schedule: Schedule, database: Database, http_port: int
+    ) -> None:
         self.services = services
+        self.http_port = http_port  # the true one where the settings say 0
         self._schedule = schedule
         self._database = database
+        self._one_reload = asyncio.Lock()
 
     async def reload(self) -> None:
         """Follow the places in the database: lines, meters, nights, schedule."""
         book, night_service = self.services.lines, self.services.nights
-        async with self._database.transaction() as tx:
-            sites = await places.load_sites(tx)
-            lines = await places.load_lines(tx)
-            meters = await places.load_meters(tx)
-            energies_wh = await readings.last_energies_wh(tx)
-        changed = await book.reload(sites, lines, meters, energies_wh)
-        self._schedule.plan(sites)
-        for site in changed:
-            night_service.restart(site)
+        async with self._one_reload:
+            async with self._database.transaction() as tx:
+                await places.one_moment(tx)
+                sites = await places.load_sites(tx)
+                lines = await places.load_lines(tx)
+                meters = await places.load_meters(tx)
+                energies_wh = await readings.last_energies_wh(tx)
+            changed = await book.reload(sites, lines, meters, energies_wh)
+            self._schedule.plan(sites)
+            for site in changed:
+                night_service.restart(site)
         for known in sites:
             await night_service.tick(known.name)
 
     async def follow(self) -> None:
         """Reload whenever an import says so; runs until cancelled."""
         async for _ in self._database.listen(PLACES_CHANGED):
-            with contextlib.suppress(Problem):
+            try:
                 await self.reload()
+            except Problem as problem:
+                log.warning("the places are followed later: %s", problem)
+            except Exception:
+                # The lines at work go on; the next import or restart tries again.
+                log.exception("the places in the database cannot be followed")
 
 
 @asynccontextmanager
@@ -144,7 +155,7 @@ async def running(
             started_at=clock.now(),
             version=version("headend"),
         )
-        head_end = HeadEnd(services, schedule, database)
+        head_end = HeadEnd(services, schedule, database, http.getsockname()[1])
         await head_end.reload()
         for work in (
             head_end.follow(),

@@ -106,7 +106,7 @@ def _one_night(
                 print_json(cell)
             continue
         gaps = [cell for cell in cells if cell["reason"] is not None]
-        out.print(gaps_table(gaps))
+        print_gaps(gaps)
         out.print(
             say(
                 f"{len(cells)} 块表，{len(gaps)} 个缺口。",
@@ -160,28 +160,32 @@ def reasons_seen(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def gaps_table(cells: list[dict[str, Any]]) -> Table:
-    """Each gap with its meter, its reason and the last try."""
+    """Each gap with its reason; the sentence of the last try stands below it."""
     table = Table(box=None, pad_edge=False)
     for chinese, english in (
         ("电表", "meter"),
         ("房间", "room"),
         ("线路", "line"),
-        ("状态", "state"),
         ("原因", "reason"),
         ("次数", "tries"),
         ("估算 kWh", "estimate kWh"),
-        ("说明", "detail"),
     ):
-        table.add_column(say(chinese, english))
+        table.add_column(say(chinese, english), no_wrap=True)
     for cell in cells:
         table.add_row(
             cell["meter"],
             cell["room"] or "–",
             cell["line"],
-            cell["state"],
             cell["reason"],
             str(cell["tries"]),
             kwh(cell["energy_wh"]),
-            cell["detail"],
         )
     return table
+
+
+def print_gaps(cells: list[dict[str, Any]]) -> None:
+    """The table of gaps, then what each meter's last try said."""
+    out.print(gaps_table(cells))
+    for cell in cells:
+        if cell["detail"]:
+            out.print(f"{cell['meter']}: {cell['detail']}", style="dim", soft_wrap=True)

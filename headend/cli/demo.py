@@ -26,7 +26,7 @@ from rich.table import Table
 
 from headend.app import HeadEnd, running
 from headend.cli.console import err, out, print_json, say
-from headend.cli.data import gaps_table, nights_table, reasons_seen
+from headend.cli.data import nights_table, print_gaps, reasons_seen
 from headend.cli.serve import run_loop, set_up_logging, told_to_stop
 from headend.domain.nights import Cell, CellState, Completeness
 from headend.domain.problems import Problem
@@ -178,7 +178,7 @@ def progress_table(lines: list[LineProgress], now_s: float) -> Table:
             f"{line.done}/{line.meters}",
             str(line.silent),
             f"{line.rate_per_s(now_s):.1f}",
-            f"[red]{line.down}[/]" if line.down else "",
+            f"[red]{say('不通', 'down')}[/]" if line.down else "",
         )
     return table
 
@@ -202,7 +202,7 @@ def _show(cells: list[Cell], row: Completeness, seconds: float) -> None:
     # A dead line is one fact, not one for each of its meters.
     few = [c for c in gaps if by_line[c.line, c.reason] <= 3]
     if few:
-        out.print(gaps_table(TypeAdapter(list[Cell]).dump_python(few, mode="json")))
+        print_gaps(TypeAdapter(list[Cell]).dump_python(few, mode="json"))
     out.print(say(f"用时 {seconds:.1f} 秒。", f"Took {seconds:.1f} s."))
 
 

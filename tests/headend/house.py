@@ -93,6 +93,7 @@ class House:
 
     async def reload(self) -> set[str]:
         async with self.database.transaction() as tx:
+            await places.one_moment(tx)
             return await self.book.reload(
                 await places.load_sites(tx),
                 await places.load_lines(tx),

@@ -10,7 +10,7 @@ import pytest
 from headend.domain.nights import GapReason, NightWindow
 from headend.store import nights as store
 from headend.store.database import Database
-from tests.headend.house import QUICK, ddsy, line_of, site_on, small_house
+from tests.headend.house import ddsy, line_of, site_on, small_house
 
 
 async def test_every_healthy_meter_is_read_and_every_gap_has_its_reason(
