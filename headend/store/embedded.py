@@ -383,7 +383,8 @@ def _explain_os_error(folder: Path, error: OSError) -> StoreError:
 
 def _explain(folder: Path, output: str) -> StoreError:
     """The one sentence behind the last words of initdb or postgres."""
-    if "No space left on device" in output:
+    # A write that came half through has no error of its own, only this hint.
+    if "No space left on device" in output or "Check free disk space" in output:
         return DiskFull(folder)
     if "Permission denied" in output:
         return FolderUnusable(folder, "the database's user may not write there")

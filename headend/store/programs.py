@@ -113,18 +113,25 @@ def find_programs(user: DatabaseUser, folder: Path) -> Path:
         )
     if user.can_enter(installed / "bin") and user.can_enter(installed / "share"):
         return installed
-    return _copied(installed, folder)
+    return _copied(Path(places[0]), folder)
 
 
-def _copied(installed: Path, folder: Path) -> Path:
-    """Owned by root and not writable for the database's user: it cannot change its own programs."""
+def _copied(package: Path, folder: Path) -> Path:
+    """Owned by root and not writable for the database's user: it cannot change its own programs.
+
+    The shared libraries of the package lie beside it and are found by that relative path.
+    """
     version = importlib.metadata.version(PACKAGE.replace("_", "-"))
     copy = folder / f"programs-{version}"
     if not copy.exists():
         for former in folder.glob("programs-*"):
             shutil.rmtree(former)
         part = folder / f"programs-{version}.{secrets.token_hex(4)}"
-        shutil.copytree(installed, part, symlinks=True, ignore=NOT_NEEDED_TO_RUN)
-        part.chmod(0o755)
+        for name in (f"{PACKAGE}.libs", f"{PACKAGE}/pginstall"):
+            source = package.parent / name
+            if source.is_dir():
+                shutil.copytree(source, part / name, symlinks=True, ignore=NOT_NEEDED_TO_RUN)
+        for made in (part, part / PACKAGE):
+            made.chmod(0o755)
         part.rename(copy)  # half-made copies never get the real name
-    return copy
+    return copy / PACKAGE / "pginstall"
