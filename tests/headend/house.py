@@ -39,7 +39,7 @@ class TestClock:
         return self.instant
 
 
-def line_of(*meters: str) -> TcpLine:
+def line_of(*meters: str, turnaround_s: float = 0.0) -> TcpLine:
     """A converter with simulated meters, as in "ddsy:1-3"; without wire time."""
     wish = LineWish.parse(
         meters=list(meters),
@@ -47,7 +47,7 @@ def line_of(*meters: str) -> TcpLine:
         tcp="127.0.0.1:0",
         baud=1_000_000,
         bits=10,
-        turnaround_s=0.0,
+        turnaround_s=turnaround_s,
         seed=1,
         faults="{}",
     )
