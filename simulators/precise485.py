@@ -50,8 +50,9 @@ class PreciseLine:
         if not rtu.is_sealed(frame):
             self.report.counts["garbled_requests"] += 1
             return
-        answer = self._bus.answer(frame)
-        if answer is None or not self._faults.request_arrives(frame[0], start_s):
+        heard = self._faults.request_arrives(frame[0], start_s)
+        answer = self._bus.answer(frame) if heard else None
+        if answer is None:
             self.report.counts["unanswered"] += 1
             return
         at_s = end_s + self._timing.turnaround_s

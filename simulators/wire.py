@@ -160,11 +160,8 @@ class SlaveLine:
         frame = bytes(self._buffer)
         self._buffer.clear()
         self._silent_since_s = self._request_end_s
-        now = self._loop.time()
-        if not self.faults.request_arrives(frame[0], now):
-            self.report.counts["unanswered"] += 1
-            return
-        answer = self.bus.answer(frame)
+        heard = self.faults.request_arrives(frame[0], self._loop.time())
+        answer = self.bus.answer(frame) if heard else None
         if answer is None:
             self.report.counts["unanswered"] += 1
             return

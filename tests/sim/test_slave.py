@@ -45,6 +45,8 @@ OPEN_ACCOUNT = bytes.fromhex(
 LOAD_CONTROL = bytes.fromhex(
     "01200400000d1a01010113880bb803840106010003000000000000000000000000d83f"
 )
+# The maker's tool declares 10 data bytes here and sends 11.
+FORCED_L1_BY_TOOL = bytes.fromhex("0120050000050a0101010000000000000000b635")
 ADF_TOP_UP = bytes.fromhex("1910050d0003060000271000044ddc")
 ADF_PRICES = bytes.fromhex("0d100537000810000000150000001500000012000000155047")
 
@@ -186,13 +188,14 @@ def test_a_meter_that_refuses_a_wrong_count_aloud() -> None:
 def test_settings_clock_and_load_control() -> None:
     clock = HandClock()
     it, bus = ddsy(clock, count=5)
-    for frame in (OPEN_ACCOUNT, SET_CLOCK, LOAD_CONTROL):
+    for frame in (OPEN_ACCOUNT, SET_CLOCK, LOAD_CONTROL, FORCED_L1_BY_TOOL):
         assert len(bus.answer(frame) or b"") == 15
     assert it.account.prices_fen_per_kwh == (0x78, 0x5F, 0x41, 0x23)
     assert (it.account.alarm_1_fen, it.account.alarm_2_fen) == (2000, 500)
     assert (it.remaining_fen, it.purchase_count, it.number) == (0, 0, "012307210085")
     assert it.look().dial_ms == dial_ms_of(datetime(2025, 3, 14, 10, 20, 30))  # noqa: DTZ001
     assert it.load_limit == LoadLimit(on=True, max_w=5_000, trips_allowed=3, recover_s=60)
+    assert it.forced is Forced.OPEN
 
 
 def test_a_written_day_table_changes_the_tariff() -> None:

@@ -18,6 +18,7 @@ GAP_S = 3.5 * CHAR_S
 TURNAROUND_S = 0.02
 ASK = read(1, 0x0200, 48)
 ANSWER_BYTES = 101
+PURCHASE_COUNT_13 = bytes.fromhex("0120010000040800002710000d0000d21c")
 EXCHANGE_S = (len(ASK) + ANSWER_BYTES) * CHAR_S + TURNAROUND_S
 
 
@@ -25,7 +26,8 @@ class Master:
     """Puts bytes on the wires and notes what comes back, and when."""
 
     def __init__(self, rates: FaultRates | None = None, chunk_bytes: int = 256) -> None:
-        bus = Bus({1: acrel_unit(DDSY1352, meter(HandClock()), 1)})
+        self.meter = meter(HandClock(), count=12)
+        bus = Bus({1: acrel_unit(DDSY1352, self.meter, 1)})
         self.heard: list[tuple[float, bytes]] = []
         self.loop = asyncio.get_running_loop()
         self.line = SlaveLine(
@@ -125,6 +127,27 @@ def test_a_late_answer_comes_into_somebody_elses_time() -> None:
         await asyncio.sleep(20_000)
         assert len(master.bytes_heard) == 2 * ANSWER_BYTES
         assert master.line.report.polls == 1
+
+    clockloop.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("rates", "applied", "bytes_heard"),
+    [
+        (FaultRates(), 1, 15),
+        (FaultRates(request_lost=1.0), 0, 0),  # the two that look the same from outside
+        (FaultRates(answer_lost=1.0), 1, 0),
+        (FaultRates(doubled=1.0), 1, 30),
+        (FaultRates(silence=1.0), 0, 0),
+    ],
+)
+def test_what_a_fault_does_to_a_purchase(rates: FaultRates, applied: int, bytes_heard: int) -> None:
+    async def scene() -> None:
+        master = Master(rates)
+        master.line.bytes_from_master(PURCHASE_COUNT_13)
+        await asyncio.sleep(1)
+        assert len(master.meter.applied) == applied
+        assert len(master.bytes_heard) == bytes_heard
 
     clockloop.run(scene())
 
