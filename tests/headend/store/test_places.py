@@ -139,4 +139,4 @@ async def test_an_import_is_told_to_who_listens(database: Database) -> None:
     assert await anext(told) == ""
     await imported(database, small_site())
     assert await anext(told) == "North Court"
-    await told.aclose()  # type: ignore[attr-defined]
+    await told.aclose()
