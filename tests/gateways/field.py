@@ -36,7 +36,7 @@ def reply(frame: bytes) -> bytes:
 async def until(true: Callable[[], bool]) -> None:
     """Wait for a condition of the real world, with patience."""
     async with asyncio.timeout(PATIENCE_S):
-        while not true():  # noqa: ASYNC110  the world has no event to wait for
+        while not true():
             await asyncio.sleep(0.005)
 
 

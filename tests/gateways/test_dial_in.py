@@ -133,6 +133,18 @@ async def test_the_newest_session_wins_and_the_old_one_ends_unsettled() -> None:
                 assert write_registers(7, 0x10, (1,)).frame not in new.heard
 
 
+async def test_the_old_call_ends_even_when_nobody_took_its_link() -> None:
+    taken: list[str] = []
+    listener = DialIn("127.0.0.1", 0, {"east": known()}, lambda name, link: taken.append(name))
+    await listener.start()
+    async with dtu(listener.port, NAME) as old:
+        await until(lambda: taken == ["east"])
+        async with dtu(listener.port, NAME), asyncio.timeout(PATIENCE_S):
+            await old.hung_up.wait()
+            assert [state.gateway for state in listener.sessions()] == ["east"]
+    await listener.stop()
+
+
 async def test_bytes_before_our_first_request_are_dropped() -> None:
     stored = reply(read_registers(7, 5, 2).frame)
     async with listening({"east": known()}) as (listener, lines):
@@ -175,8 +187,21 @@ async def test_calls_above_the_limits_are_turned_away() -> None:
                 await third.hung_up.wait()
             assert listener.refused == 1
         await until(lambda: not listener._nameless)
+        async with dtu(listener.port, NAME), dtu(listener.port), dtu(listener.port):
+            await until(lambda: lines["east"].is_up and len(listener._nameless) == 2)
+            async with dtu(listener.port) as fourth, asyncio.timeout(PATIENCE_S):
+                await fourth.hung_up.wait()
+            assert listener.refused == 2
+
+
+async def test_named_sessions_count_as_well() -> None:
+    limits = DialInLimits(sockets_max=1)
+    async with listening({"east": known()}, limits=limits) as (listener, lines):
         async with dtu(listener.port, NAME):
             await until(lambda: lines["east"].is_up)
+            async with dtu(listener.port) as second, asyncio.timeout(PATIENCE_S):
+                await second.hung_up.wait()
+        assert listener.refused == 1
 
 
 async def test_a_session_that_went_quiet_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +246,8 @@ async def test_somebody_is_asked_to_speak_before_the_dtu_reboots(
         listener._by_name["west"].probed_s -= 200
         await until(lambda: len(asked) == 2)
         assert asked == ["west", "west"], "again, as nobody spoke"
+        await asyncio.sleep(0.1)
+        assert len(asked) == 2, "but not at every look"
 
 
 async def test_a_port_in_use_is_one_sentence() -> None:

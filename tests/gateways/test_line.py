@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 
 import pytest
@@ -228,6 +229,17 @@ async def test_a_cancelled_write_is_counted_and_its_answer_has_the_bus_to_itself
     assert line.health.late == 1
 
 
+@virtual_time
+async def test_a_proved_write_does_not_stain_the_next_conversation() -> None:
+    mute_now = False
+    line = line_on(fake(lambda frame: [] if mute_now else lively(frame)))
+    await line.converse(7, write_then_look(7), priority=Priority.COMMAND, record_intent=recorded)
+    mute_now = True
+    with pytest.raises(Silence):
+        await line.converse(7, read(7), priority=Priority.COMMAND)
+    assert line.health.unsettled == 0
+
+
 # ---- after silence ------------------------------------------------------------------------------
 
 
@@ -260,6 +272,25 @@ async def test_a_late_answer_is_not_taken_for_that_of_a_neighbour() -> None:
     value = await line.converse(8, read(8), priority=Priority.NIGHTLY)
     assert int.from_bytes(value, "big") == 222
     assert line.health.late == 1, "told apart from noise, for the technician"
+
+
+@virtual_time
+async def test_a_late_answer_of_another_does_not_make_silence_look_garbled() -> None:
+    line = line_on(fake(lambda frame: [(1.3, words(7, 1))] if frame[0] == 7 else []))
+    for unit in (7, 8):
+        with pytest.raises(Silence) as caught:
+            await line.converse(unit, read(unit), priority=Priority.NIGHTLY, read_tries=1)
+        assert type(caught.value) is Silence
+    assert (line.health.late, line.health.garbled) == (1, 0)
+
+
+@virtual_time
+async def test_the_patience_of_one_exchange_is_not_that_of_the_one_before() -> None:
+    delays_s = iter([REPLY_S, 0.9])
+    line = line_on(fake(lambda frame: [(next(delays_s), lively(frame)[0][1])]))
+    await line.converse(7, read(7), priority=Priority.NIGHTLY)
+    await asyncio.sleep(0.5)
+    await line.converse(8, read(8), priority=Priority.NIGHTLY, read_tries=1)
 
 
 @virtual_time
@@ -424,6 +455,19 @@ async def test_polls_leave_a_dead_meter_alone_and_commands_do_not(
     assert told.count(f"line L1: unit 7 is back after {SILENCES_TO_OPEN + 2} tries") == 1
 
 
+@virtual_time
+async def test_polls_that_waited_while_a_meter_died_do_not_ask_it_again() -> None:
+    link = fake(mute)
+    line = line_on(link)
+    polls = [
+        line.converse(7, read(7), priority=Priority.NIGHTLY, read_tries=1)
+        for _ in range(SILENCES_TO_OPEN + 2)
+    ]
+    ends = await asyncio.gather(*polls, return_exceptions=True)
+    assert [type(end) for end in ends] == [Silence] * SILENCES_TO_OPEN + [Isolated] * 2
+    assert len(link.sent) == SILENCES_TO_OPEN
+
+
 # ---- links come and go --------------------------------------------------------------------------
 
 
@@ -472,6 +516,35 @@ async def test_a_link_lost_under_a_write_leaves_it_unsettled() -> None:
         await asked
     assert isinstance(caught.value.__cause__, LinkDown)
     assert line.quiet_left_s(7) > 1, "a new link does not shorten the life of old answers"
+
+
+@virtual_time
+async def test_a_lost_link_ends_every_wait_and_every_conversation() -> None:
+    """One waits for its intent, one behind it, one for an old answer to die."""
+    link = fake(lambda frame: [] if frame[0] == 9 else lively(frame))
+    line = line_on(link, LineTiming(reply_timeout_s=1.0, reply_late_s_max=30.0, start_quiet_s=0.0))
+    database_answers = asyncio.Event()
+
+    async def slow_record(before: Evidence) -> None:
+        await database_answers.wait()
+
+    writing = write_then_look(7)
+    first = asyncio.create_task(
+        line.converse(7, writing, priority=Priority.COMMAND, record_intent=slow_record)
+    )
+    repeat = asyncio.create_task(line.converse(9, read(9), priority=Priority.NIGHTLY))
+    await asyncio.sleep(2)
+    link.user.link_lost("unplugged")
+    lost_s = asyncio.get_running_loop().time()
+    with pytest.raises(LinkDown):
+        await line.converse(7, read(7), priority=Priority.COMMAND)
+    with pytest.raises(LinkDown):
+        await repeat
+    assert asyncio.get_running_loop().time() <= lost_s + 1
+    database_answers.set()
+    with pytest.raises(LinkDown):
+        await first
+    assert inspect.getgeneratorstate(writing) == inspect.GEN_CLOSED
 
 
 @virtual_time

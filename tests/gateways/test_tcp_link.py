@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
 
 import pytest
 
@@ -50,6 +53,18 @@ async def test_an_answer_in_pieces_is_one_answer() -> None:
         line.detach("done")
 
 
+async def test_a_converter_that_hangs_up_takes_the_line_down_at_once() -> None:
+    async with converter(lambda frame: b"") as (port, calls):
+        line = Line("L1", LineTiming.network(mobile=True, start_quiet_s=0.0))
+        line.attach(await dial("127.0.0.1", port))
+        asked = asyncio.create_task(read_from(line))
+        await until(lambda: bool(calls) and line.health.exchanges == 1)
+        calls[0].close()
+        with pytest.raises(LinkDown, match=f"^127.0.0.1:{port}: the other side hung up$"):
+            await asked
+        assert not line.is_up
+
+
 async def test_a_converter_that_went_away_comes_back_by_itself() -> None:
     line = Line("L1", AT_ONCE)
     async with converter() as (port, calls):
@@ -66,6 +81,35 @@ async def test_a_converter_that_went_away_comes_back_by_itself() -> None:
         keeper.cancel()
         with pytest.raises(asyncio.CancelledError):
             await keeper
+
+
+async def test_an_answer_that_lies_in_the_socket_is_not_silence() -> None:
+    """The program was busy for longer than the time-out; the meter was not late."""
+    answered = threading.Event()
+
+    def one_call(listener: socket.socket) -> None:
+        call, _ = listener.accept()
+        with call:
+            call.sendall(reply(call.recv(256)))
+            answered.set()
+            call.recv(256)  # until we hang up
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        meter = threading.Thread(target=one_call, args=(listener,))
+        meter.start()
+        timing = LineTiming.network(mobile=False, reply_timeout_s=0.05, start_quiet_s=0.0)
+        line = Line("L1", timing)
+        line.attach(await dial(*listener.getsockname()))
+        asked = asyncio.create_task(read_from(line))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        while not answered.wait(0.001):
+            await asyncio.sleep(0)
+        time.sleep(0.1)  # noqa: ASYNC251  the busy program
+        assert len(await asked) == 4
+        assert line.health.silences == 0
+        line.detach("done")
+        await asyncio.to_thread(meter.join, PATIENCE_S)
 
 
 async def test_a_name_that_leads_nowhere_is_one_clause() -> None:
