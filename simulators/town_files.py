@@ -32,6 +32,9 @@ def site_file(plan: TownPlan, places: Mapping[str, Place]) -> str:
         settings: dict[str, Any] = {"name": line.name, "gateway": line.gateway}
         if line.stop_bits != 1:
             settings["stop_bits"] = line.stop_bits
+        if line.kind is LineKind.DTU:
+            # These boxes park nothing unless told to: a new head-end need not wait half a minute.
+            settings["reply_late_ms_max"] = 5000
         out.append(_entry("lines", settings))
     for line in plan.lines:
         out += _cabinets(line)

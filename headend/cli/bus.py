@@ -31,14 +31,17 @@ def lines(settings: Settings, *, as_json: bool) -> None:
         )
         return
     out.print(lines_table(rows))
+    for row in rows:
+        if row["state"] == "down":
+            out.print(f"{row['line']}: {row['detail']}", style="red", soft_wrap=True)
 
 
 def lines_table(rows: list[dict[str, Any]]) -> Table:
-    """Lines as the technician reads them: the ones that are down explain themselves."""
+    """Lines as the technician reads them; why one is down stands below the table."""
     table = Table(box=None, pad_edge=False)
     for chinese, english in (
         ("线路", "line"),
-        ("网关", "gateway"),
+        ("类型", "kind"),
         ("状态", "state"),
         ("电表", "meters"),
         ("应答", "answers"),
@@ -46,19 +49,17 @@ def lines_table(rows: list[dict[str, Any]]) -> Table:
         ("损坏", "garbled"),
         ("P50 ms", "p50 ms"),
         ("P95 ms", "p95 ms"),
-        ("说明", "detail"),
     ):
-        right = english in ("meters", "answers", "silent", "garbled", "p50 ms", "p95 ms")
-        table.add_column(say(chinese, english), justify="right" if right else "left")
+        left = english in ("line", "kind", "state")
+        table.add_column(say(chinese, english), justify="left" if left else "right", no_wrap=True)
     for row in rows:
         up = row["state"] == "up"
         table.add_row(
             row["line"],
-            f"{row['kind']} {row['gateway']}",
-            "[green]up[/]" if up else "[red]down[/]",
+            row["kind"],
+            f"[green]{say('通', 'up')}[/]" if up else f"[red]{say('不通', 'down')}[/]",
             *(str(row[key]) for key in ("meters", "answers", "silences", "garbled")),
             *("–" if row[key] is None else f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms")),
-            row["detail"],
         )
     return table
 
@@ -69,7 +70,10 @@ def read(settings: Settings, meter: str, *, as_json: bool) -> None:
     if as_json:
         print_json(row)
         return
-    out.print(f"[bold]{row['meter']}[/]  {row['title']}  {row['line']}/{row['unit']}  {row['at']}")
+    out.print(
+        f"[bold]{row['meter']}[/]  {row['title']}  {row['line']}/{row['unit']}", soft_wrap=True
+    )
+    out.print(row["at"], style="dim")
     out.print(values_table(row["values"]))
     if row["clock_drift_s"] is not None:
         out.print(
