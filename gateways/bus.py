@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 # A bus on which something talks without a pause is not waited for any longer than this.
 BABBLE_S_MAX = 2.0
 
-# When the time for an answer is over, bytes that already lie in the socket are read first.
-LAST_LOOK_S = 0.001
-
 
 class _Attachment:
     """What one link calls. A link that was replaced talks to nobody."""
@@ -77,7 +74,6 @@ class Bus:
         self._answered: asyncio.Future[Answer | None] | None = None
         self._heard = False
         self._deadline_s = 0.0
-        self._overdue = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
 
@@ -152,7 +148,7 @@ class Bus:
         self._reader = reader = request.new_reader()
         answered: asyncio.Future[Answer | None] = self._loop.create_future()
         self._answered = answered
-        self._heard = self._overdue = False
+        self._heard = False
         if request.effect is Effect.WRITE:
             peer.writes.append(frame)
         try:
@@ -261,11 +257,10 @@ class Bus:
         answered = self._answered
         if answered is None or answered.done():
             return
+        # Both loops read their sockets before they look at their timers: after a busy moment of
+        # this program, an answer that lies in the socket is found before its time is called over.
         if self.now() < self._deadline_s:
             self._arm(self._deadline_s)
-        elif not self._overdue:
-            self._overdue = True
-            self._arm(self.now() + LAST_LOOK_S)
         else:
             answered.set_result(None)
 
