@@ -36,11 +36,15 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Building:
+    """One building of a site."""
+
     name: str  # unique in its site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
+    """Who pays: a flat, a shop, a pump room."""
+
     name: str  # unique in its site
     building: str
     floor: int | None = None
