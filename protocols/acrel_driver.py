@@ -87,6 +87,7 @@ def check_counts(live: Values, money: Values) -> None:
 
 
 def evidence_of(values: Values) -> Evidence:
+    """The witnesses of money among the values of one look."""
     return Evidence(
         purchase_count=values.get(Q.PURCHASE_COUNT),
         total_purchased_fen=values.get(Q.TOTAL_PURCHASED),

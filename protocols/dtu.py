@@ -122,6 +122,8 @@ class Match:
 
 
 class NoMatch(Enum):
+    """Why first bytes name nobody."""
+
     NEED_MORE = "need_more"  # it may still become a registration we know
     STRANGER = "stranger"  # nothing we know begins like this
 

@@ -155,11 +155,9 @@ def scan(settings: Settings, line: str, first: int, last: int, *, as_json: bool)
 
 def _print_scanned(row: dict[str, Any], last: int) -> None:
     if row["found"]:
-        number = row.get("meter_number") or ""
-        title = row.get("title", "?")
-        out.print(
-            f"{row['unit']:>4}  {title}  {number}  {row['detail']}", markup=False, soft_wrap=True
-        )
+        told = (row.get("title", "?"), row.get("meter_number") or "", row["detail"])
+        text = "  ".join(part for part in told if part)
+        out.print(f"{row['unit']:>4}  {text}", markup=False, soft_wrap=True)
     elif err.is_terminal:
         err.print(f"{row['unit']:>4} / {last}", end="\r")
 

@@ -29,6 +29,14 @@ log = logging.getLogger(__name__)
 # A freeze belongs to a night when its dial stands within this of the midnight the night is for:
 # the freeze itself is exact, only the dial may be off.
 DIAL_OFF_MAX = timedelta(minutes=30)
+RATES = frozenset(
+    {
+        Quantity.ENERGY_SHARP,
+        Quantity.ENERGY_PEAK,
+        Quantity.ENERGY_FLAT,
+        Quantity.ENERGY_VALLEY,
+    }
+)
 REMEMBERED = frozenset({Keeps.DAILY, Keeps.MONTHLY})
 
 
@@ -85,9 +93,10 @@ def match(kept: Sequence[Frozen], hole: Hole) -> Frozen | None:
 
 def _as_look(meter: MeterAtWork, frozen: Frozen, received_at: datetime) -> Look:
     values = dict(frozen.values)
-    # Month-end records carry the rates; the total is their sum.
-    if Quantity.ENERGY not in values:
-        values[Quantity.ENERGY] = sum(values.values())
+    if Quantity.ENERGY not in values and values.keys() >= RATES:
+        # Month-end records keep the rates only. Each register is cut to 10 Wh, so their sum may
+        # lie some 10 Wh below the total that the meter showed.
+        values[Quantity.ENERGY] = sum(values[rate] for rate in RATES)
     reading = Reading(
         meter_id=meter.known.meter_id,
         at=frozen.dial.replace(tzinfo=meter.known.time_zone),

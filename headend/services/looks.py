@@ -105,10 +105,20 @@ async def look(
     *,
     priority: Priority,
     wanted: frozenset[Q] = NIGHTLY,
+    read_tries: int | None = None,
 ) -> Looked | Missed:
-    """Ask one meter for `wanted`. Waits for its turn on the line."""
+    """Ask one meter for `wanted`. Waits for its turn on the line.
+
+    `read_tries`: 1 ends the look at the first silence, so that a night goes on with the neighbours
+    instead of waiting until the old answer cannot come any more.
+    """
     try:
-        values = await line.converse(meter.address, conversation(meter, wanted), priority=priority)
+        values = await line.converse(
+            meter.address,
+            conversation(meter, wanted),
+            priority=priority,
+            read_tries=read_tries,
+        )
     except (ProtocolError, LinkDown) as error:
         reason, detail = explain_gap(error)
         return Missed(clock.now(), reason, detail)

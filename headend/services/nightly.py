@@ -118,7 +118,9 @@ class NightRun:
                 await asyncio.sleep(min(wait_s, LOOK_AGAIN_S))
                 continue
             heapq.heappop(turns)
-            outcome = await look(at_work.line, turn.meter, self._clock, priority=self._priority())
+            outcome = await look(
+                at_work.line, turn.meter, self._clock, priority=self._priority(), read_tries=1
+            )
             if isinstance(outcome, Looked):
                 await self._sink.put_look(as_look(turn.meter, outcome))
                 progress.done += 1
@@ -130,7 +132,10 @@ class NightRun:
                 continue
             turn.tries += 1
             if self._pace.tries_max is None or turn.tries < self._pace.tries_max:
-                turn.due_s = loop.time() + self._pace.retry_after_s(turn.tries)
+                # Not before its old answer can no longer come: the line would wait for it.
+                left_alone_s = at_work.line.quiet_left_s(turn.meter.address)
+                wait_s = max(self._pace.retry_after_s(turn.tries), left_alone_s)
+                turn.due_s = loop.time() + wait_s
                 turn.order = next(order)
                 heapq.heappush(turns, turn)
         progress.ended_s = loop.time()

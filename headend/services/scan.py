@@ -59,11 +59,11 @@ def _identify(meter_type: MeterType, unit: int) -> Conversation[Identity]:
 
 
 def _candidates() -> list[MeterType]:
-    """One type for each way to recognise a meter: equal type codes ask the same question."""
-    chosen: dict[frozenset[int], MeterType] = {}
+    """One type for each way to recognise a meter: equal codes and phases ask the same question."""
+    chosen: dict[tuple[frozenset[int], int], MeterType] = {}
     for meter_type in load_meter_types().values():
         if meter_type.type_codes:
-            chosen.setdefault(meter_type.type_codes, meter_type)
+            chosen.setdefault((meter_type.type_codes, meter_type.phases), meter_type)
     return list(chosen.values())
 
 

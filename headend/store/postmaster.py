@@ -15,6 +15,7 @@ READY_LOOK_S_MAX = 0.25
 
 
 def pid_file_of(cluster: Path) -> Path:
+    """Where PostgreSQL writes its process id and whether it is ready."""
     return cluster / "postmaster.pid"
 
 

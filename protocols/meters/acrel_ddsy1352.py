@@ -28,6 +28,7 @@ QUANTITIES = frozenset(
 
 
 def new_driver(options: Options) -> Driver:
+    """A driver for one such meter. Raises BadOption."""
     return AcrelDriver(TYPE_CODE, 1, QUANTITIES, options)
 
 
