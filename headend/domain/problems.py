@@ -23,6 +23,8 @@ class Kind(enum.Enum):
     NOT_FOUND = (9, 404)
     RESULT = (10, 500)  # the job ran, its result is not what was promised
     PERMISSION = (11, 403)
+    REFUSED = (12, 409)  # understood, and not done: a rule says no
+    UNAUTHORISED = (13, 401)  # nobody we know asks
 
     @property
     def exit_code(self) -> int:
@@ -135,6 +137,103 @@ CATALOG: dict[str, tuple[Kind, str, str]] = {
         Kind.RESULT,
         "The simulated property did not come up: {detail}.",
         "模拟物业未能启动：{detail}。",
+    ),
+    # Orders that were not accepted (domain/commands.py Why): nothing booked, nothing sent.
+    "meter-cannot": (
+        Kind.REFUSED,
+        "Meter {meter} cannot do this: {detail}.",
+        "电表 {meter} 不支持此操作：{detail}。",
+    ),
+    "amount-out-of-range": (
+        Kind.SETTINGS,
+        "This amount cannot be sold: {detail}.",
+        "该金额不能出售：{detail}。",
+    ),
+    "account-closed": (
+        Kind.REFUSED,
+        "The account of meter {meter} is closed: open it again first.",
+        "电表 {meter} 的账户已销户：请先重新开户。",
+    ),
+    "sales-frozen": (
+        Kind.REFUSED,
+        "Sales to meter {meter} are frozen: {detail}; settle the difference first.",
+        "电表 {meter} 已暂停售电：{detail}；请先处理差异。",
+    ),
+    "sale-open": (
+        Kind.REFUSED,
+        "Meter {meter} still has an open sale ({detail}): wait until it is proved, or cancel it.",
+        "电表 {meter} 有未完成的售电（{detail}）：请等待其确认，或先取消。",
+    ),
+    "count-unknown": (
+        Kind.REFUSED,
+        "The purchase count of meter {meter} is not known: read the meter first.",
+        "电表 {meter} 的购电次数未知：请先抄读该表。",
+    ),
+    "locked-out": (
+        Kind.REFUSED,
+        "Meter {meter} is locked out: {detail}.",
+        "电表 {meter} 已挂牌锁定：{detail}。",
+    ),
+    "protected": (
+        Kind.REFUSED,
+        "Meter {meter} must not be cut: {detail}.",
+        "电表 {meter} 不得停电：{detail}。",
+    ),
+    "toggled-recently": (
+        Kind.REFUSED,
+        "The relay of meter {meter} was switched less than ten minutes ago: wait until then.",
+        "电表 {meter} 的继电器十分钟内刚动作过：请稍后再试。",
+    ),
+    "second-person-needed": (
+        Kind.REFUSED,
+        "This needs a second person: {detail}.",
+        "此操作需要第二人批准：{detail}。",
+    ),
+    "same-person": (
+        Kind.REFUSED,
+        "Who asks cannot approve: have somebody else approve it.",
+        "申请人不能自己批准：请由他人批准。",
+    ),
+    "id-reused": (
+        Kind.REFUSED,
+        "The id {detail} belongs to another order: make a new id for a new order.",
+        "编号 {detail} 属于另一指令：新指令请用新编号。",
+    ),
+    "no-such-command": (
+        Kind.NOT_FOUND,
+        "There is no command {command}.",
+        "没有指令 {command}。",
+    ),
+    "not-now": (
+        Kind.REFUSED,
+        "Command {command} is {state}: {detail}.",
+        "指令 {command} 当前为 {state}：{detail}。",
+    ),
+    "no-token": (
+        Kind.UNAUTHORISED,
+        "This call needs an API token: make one with `headend token` and send it as Bearer, "
+        "or set HEADEND_TOKEN.",
+        "此操作需要 API 令牌：用 `headend token` 生成，以 Bearer 方式发送，或设置 HEADEND_TOKEN。",
+    ),
+    "bad-token": (
+        Kind.UNAUTHORISED,
+        "This API token is not valid: it is unknown, expired or revoked; make a new one.",
+        "API 令牌无效：未知、过期或已吊销；请重新生成。",
+    ),
+    "not-allowed": (
+        Kind.PERMISSION,
+        "{operator} ({role}) may not {action}: ask somebody who may.",
+        "{operator}（{role}）无权{action}：请由有权限的人操作。",
+    ),
+    "no-such-operator": (
+        Kind.NOT_FOUND,
+        "There is no operator called {operator}.",
+        "没有名为 {operator} 的操作员。",
+    ),
+    "idempotency-key": (
+        Kind.SETTINGS,
+        "Send the header Idempotency-Key with a UUID of your own: the same key is the same order.",
+        "请在 Idempotency-Key 请求头中发送自己生成的 UUID：相同的键即同一指令。",
     ),
     "disk-full": (
         Kind.DATABASE,
