@@ -53,7 +53,7 @@ CREATE INDEX readings_by_time ON reading USING brin (at) WITH (pages_per_range =
 -- The last look at each meter, kept by the statement that stores readings: the board shows ten
 -- thousand meters from here and never searches. Room on each page, because every night rewrites it.
 CREATE TABLE meter_last (
-    LIKE reading INCLUDING CONSTRAINTS,
+    LIKE reading,
     CONSTRAINT a_meter_has_one_last_reading PRIMARY KEY (meter_id)
 ) WITH (fillfactor = 60);
 

@@ -44,6 +44,18 @@ async def test_every_quantity_comes_back_as_it_went_in(database: Database, rows:
     assert kept[0]["values"] == wanted
 
 
+@pytest.mark.parametrize("copies", [3, 30])
+async def test_one_reading_many_times_in_a_batch_is_one(database: Database, copies: int) -> None:
+    one = reading(1, AT, 500)
+    ahead = Reading(
+        meter_id=1, at=AT + timedelta(hours=1), received_at=AT, origin=Origin.PUSHED, values={}
+    )
+    later = reading(1, AT + timedelta(hours=2), 700)
+    async with database.transaction() as tx:
+        assert await store_readings(tx, [later, one, ahead] * copies) == 3
+        assert await last_energies_wh(tx) == {1: 700}
+
+
 @pytest.mark.parametrize("rows", [3, 300])
 async def test_a_repeated_batch_stores_nothing_and_changes_nothing(
     database: Database, rows: int
