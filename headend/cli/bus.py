@@ -18,7 +18,8 @@ from protocols.reading import Quantity, meter_dial
 
 def lines(settings: Settings, *, as_json: bool) -> None:
     """`headend lines`"""
-    rows = Client(settings).ask("GET", "/api/v1/lines")
+    client = Client(settings)
+    rows = client.ask("GET", "/api/v1/lines")
     if as_json:
         for row in rows:
             print_json(row)
@@ -34,6 +35,9 @@ def lines(settings: Settings, *, as_json: bool) -> None:
     for row in rows:
         if row["state"] == "down":
             out.print(f"{row['line']}: {row['detail']}", style="red", soft_wrap=True)
+    for stranger in client.ask("GET", "/api/v1/gateways/strangers"):
+        told = f"{stranger['address']}  {stranger['sample']}  ×{stranger['calls']}"
+        out.print(say("陌生设备 ", "stranger ") + told, style="yellow", soft_wrap=True)
 
 
 def lines_table(rows: list[dict[str, Any]]) -> Table:

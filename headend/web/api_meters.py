@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 
 from headend.domain.problems import Problem
 from headend.services.looks import Missed, as_record
+from headend.store import clocks
 from headend.store import readings as store
 from headend.web.common import Asked
 
@@ -17,7 +18,7 @@ router = APIRouter(prefix="/api/v1", tags=["meters"])
 READINGS_MAX = 10_000  # about a year of hourly readings
 
 
-@router.get("/meters", summary="Every meter and its last reading")
+@router.get("/meters", summary="Every meter, its last reading and how wrong its clock is")
 async def meters(
     services: Asked,
     site: Annotated[str | None, Query()] = None,
@@ -26,8 +27,10 @@ async def meters(
     """The last reading comes with its instant and origin, so its age can be seen."""
     async with services.database.transaction() as tx:
         last = await store.last_readings(tx)
+        checks = await clocks.last_checks(tx)
     return [
-        meter.record() | {"last": last.get(meter.known.meter_id)}
+        meter.record()
+        | {"last": last.get(meter.known.meter_id), "clock": checks.get(meter.known.meter_id)}
         for meter in services.lines.meters.values()
         if site in (None, meter.known.site) and line in (None, meter.known.line)
     ]

@@ -78,6 +78,8 @@ async def test_a_night_seen_through_the_api(dsn: str, tmp_path: Path) -> None:
         meters = {m["meter"]: m for m in await desk.get("/api/v1/meters", site="court")}
         assert meters["M1"]["last"]["origin"] == "polled"
         assert meters["M4"]["last"] is None
+        assert abs(meters["M1"]["clock"]["drift_s"]) > 0, "the clock stands still in this test"
+        assert meters["M4"]["clock"] is None
 
         (reading,) = await desk.get("/api/v1/meters/M1/readings")
         assert reading["values"]["energy_wh"] == meters["M1"]["last"]["values"]["energy_wh"]
