@@ -158,7 +158,7 @@ class Database:
                             yield notice.payload
                         async with asyncio.timeout(LISTEN_LOOK_S):
                             await connection.execute("SELECT 1")
-            except (psycopg.OperationalError, TimeoutError) as error:
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
                 log.debug("listening on %s was interrupted: %s", channel, error)
                 await asyncio.sleep(LISTEN_RETRY_S)
 

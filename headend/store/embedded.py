@@ -211,6 +211,7 @@ class EmbeddedPostgres:
             shutil.rmtree(part, ignore_errors=True)
             raise _explain(self.folder, done.stdout)
         part.rename(self._cluster)  # a half-made cluster never gets the real name
+        _sync_folder(self._private)
         log.info("a new database was made in %s, run by user %s", self.folder, user.name)
 
     async def _start_server(self) -> None:
@@ -359,6 +360,15 @@ def _in_the_child(user: DatabaseUser) -> Callable[[], None]:
         os.umask(0o077)
 
     return prepare
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name survives a power loss only when its folder is on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _read_from(path: Path, begins_at: int) -> str:
