@@ -47,7 +47,7 @@ IN_INT4: Final = frozenset(
     }
 )
 COLUMNS: Final = tuple(q for q in Q if q not in IN_EXTRA)
-# The columns of reading, meter_last and the temporary table, and their types.
+# The columns of reading and of the temporary table, and their types.
 NAMES: Final = ("meter_id", "at", "received_at", "origin", *(q.value for q in COLUMNS), "extra")
 TYPES: Final = (
     "int4",
@@ -58,6 +58,18 @@ TYPES: Final = (
     "jsonb",
 )
 _LIST: Final = ", ".join(NAMES)
+# What boards and rules look at for every meter at once; kept beside the readings.
+ON_BOARDS: Final = (
+    Q.ENERGY,
+    Q.REMAINING_CREDIT,
+    Q.TOTAL_PURCHASED,
+    Q.PURCHASE_COUNT,
+    Q.POWER,
+    Q.RELAY_CLOSED,
+    Q.ALARMS,
+    Q.CONTROLS,
+)
+LAST_NAMES: Final = ("meter_id", "at", "received_at", "origin", *(q.value for q in ON_BOARDS))
 
 # How far an honest instant may lie after its arrival: two clocks that are not quite set.
 AHEAD_MAX: Final = timedelta(minutes=10)
@@ -77,11 +89,12 @@ def _store_from(incoming: str) -> str:
     The newest row of each meter becomes its last reading, and every row that is new is stored.
     Neither part sorts: rows are inserted in the order in which a table is scanned.
     """
-    news = ", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])
+    news = ", ".join(f"{name} = excluded.{name}" for name in LAST_NAMES[1:])
+    last_list = ", ".join(LAST_NAMES)
     return f"""
         WITH {incoming} last AS (
-            INSERT INTO meter_last ({_LIST})
-            SELECT {_LIST} FROM incoming WHERE is_newest
+            INSERT INTO meter_last ({last_list})
+            SELECT {last_list} FROM incoming WHERE is_newest
             ON CONFLICT (meter_id) DO UPDATE SET {news}
             WHERE meter_last.at < excluded.at
         )
@@ -168,11 +181,15 @@ async def copy_to_incoming(tx: Transaction, readings: Sequence[Reading]) -> None
 async def last_readings(
     tx: Transaction, meter_ids: Collection[int] | None = None
 ) -> dict[int, dict[str, Any]]:
-    """The newest reading of each meter as a JSON record: at, received_at, origin, values."""
+    """The newest reading of each meter as a JSON record: at, received_at, origin, values.
+
+    The values are those of ON_BOARDS; `series` has the whole readings.
+    """
     where = "" if meter_ids is None else " WHERE meter_id = ANY(%s)"
     parameters = () if meter_ids is None else (list(meter_ids),)
-    rows = await tx.rows(f"SELECT {_LIST} FROM meter_last{where}", *parameters)
-    return {row[0]: _as_record(row) for row in rows}
+    columns = ", ".join(LAST_NAMES)
+    rows = await tx.rows(f"SELECT {columns} FROM meter_last{where}", *parameters)
+    return {row[0]: _as_record(row, ON_BOARDS, None) for row in rows}
 
 
 async def last_energies_wh(tx: Transaction) -> dict[int, int]:
@@ -193,12 +210,12 @@ async def series(
         until,
         limit,
     )
-    return [_as_record(row) for row in rows]
+    return [_as_record(row[:-1], COLUMNS, row[-1]) for row in rows]
 
 
-def _as_record(row: Row) -> dict[str, Any]:
-    _, at, received_at, origin, *values, extra = row
-    named = zip(COLUMNS, values, strict=True)
+def _as_record(row: Row, quantities: Sequence[Q], extra: dict[str, int] | None) -> dict[str, Any]:
+    _, at, received_at, origin, *values = row
+    named = zip(quantities, values, strict=True)
     return {
         "at": at.isoformat(),
         "received_at": received_at.isoformat(),
