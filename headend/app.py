@@ -44,7 +44,9 @@ class OpenedDatabase:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings, *, own: bool = False) -> AsyncIterator[OpenedDatabase]:
+async def open_database(
+    settings: Settings, *, own: bool = False, adopt_timescale: bool = False
+) -> AsyncIterator[OpenedDatabase]:
     """The site's database, or the embedded one.
 
     The embedded one is started unless a running head-end has it; then that one is used, except
@@ -57,7 +59,7 @@ async def open_database(settings: Settings, *, own: bool = False) -> AsyncIterat
             embedded = EmbeddedPostgres(_folder(settings), timescale_folder=timescale)
             conninfo = await embedded.start()
             stack.push_async_callback(embedded.stop)
-        applied = await migrate(conninfo)
+        applied = await migrate(conninfo, adopt_timescale=adopt_timescale)
         database = Database(conninfo)
         await database.open()
         stack.push_async_callback(database.close)

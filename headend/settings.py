@@ -22,8 +22,9 @@ CONFIG_FILE = Path("config/headend.toml")
 class Settings:
     """All settings of one head-end. Each field is one key of headend.toml."""
 
-    # Where the embedded database, the spool and the logs live.
-    data_folder: Path = Path("data")
+    # Where the embedded database, the spool and the logs live. As root the database runs as an
+    # unprivileged user, who could not pass through a home folder.
+    data_folder: Path = Path("/var/lib/headend" if os.geteuid() == 0 else "data")
     # The site's own PostgreSQL; empty: the embedded one.
     database_url: str = ""
     # A folder with TimescaleDB for the embedded database (lib/ and share/extension/); empty: none.

@@ -98,13 +98,22 @@ def demo_(
 
 @app.command()
 def migrate(
-    config: Config = None, data_folder: DataFolder = None, database_url: DatabaseUrl = None
+    adopt_timescale: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-timescale",
+            help="Move existing readings into TimescaleDB; takes as long as copying them.",
+        ),
+    ] = False,
+    config: Config = None,
+    data_folder: DataFolder = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Bring the database to this program's schema. `run` does it by itself; safe to repeat."""
     from headend.cli import data
 
     settings = _settings(config, data_folder=data_folder, database_url=database_url)
-    guarded(lambda: data.migrate(settings))
+    guarded(lambda: data.migrate(settings, adopt_timescale=adopt_timescale))
 
 
 @app.command(name="import")

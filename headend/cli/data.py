@@ -21,11 +21,11 @@ from headend.settings import Settings
 from protocols.catalog import load_meter_types
 
 
-def migrate(settings: Settings) -> None:
+def migrate(settings: Settings, *, adopt_timescale: bool = False) -> None:
     """`headend migrate`: opening the database is what migrates it."""
 
     async def work() -> Sequence[int]:
-        async with open_database(settings) as opened:
+        async with open_database(settings, adopt_timescale=adopt_timescale) as opened:
             return opened.migrated
 
     applied = asyncio.run(work())
