@@ -50,7 +50,9 @@ async def test_a_month_end_comes_from_the_cabinets_memory(
         assert at.astimezone(SHANGHAI).date() == month_end + timedelta(days=1)
         now = await house.nights.read_now(house.book.find_meter("box-13"))
         async with database.transaction() as tx:
-            (cell,) = await store.cells(tx, site="court", night=month_end) or ()
+            cells = await store.cells(tx, site="court", night=month_end)
+        assert cells is not None
+        (cell,) = cells
         assert cell.state is CellState.BACK_FILLED
         assert cell.energy_wh is not None
         assert 0 < cell.energy_wh <= now.values[Quantity.ENERGY]  # type: ignore[union-attr]
