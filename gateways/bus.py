@@ -136,7 +136,8 @@ class Bus:
         if attached is None:
             raise LinkDown(self.down_reason)
         frame = request.frame
-        forbid_factory_codes(frame)
+        if not request.enciphered:
+            forbid_factory_codes(frame)
         timing, health = self.timing, self.health
         sent_s = self.now()
         self._last_byte_s = off_wire_s = sent_s + len(frame) * timing.char_s

@@ -6,6 +6,9 @@ of another type at this address can never pass for this one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from protocols.acrel_blocks import (
     LIVE_AT,
     LIVE_REGISTERS,
@@ -19,22 +22,46 @@ from protocols.acrel_blocks import (
     decode_prepaid,
     scale_money,
 )
+from protocols.acrel_cipher import enciphered
+from protocols.acrel_orders import buy, steps_of, supply_look, switch
+from protocols.acrel_write import (
+    CLOSE_WORDS,
+    FORCED_AT,
+    RELEASE_WORDS,
+    TRIP_WORDS,
+    purchase,
+)
 from protocols.exchange import (
     BadAnswer,
     Conversation,
     Evidence,
+    NotReady,
     Refused,
     Reply,
+    Request,
     WrongMeter,
     ask,
     ask_reply,
 )
-from protocols.meter_type import Address, Frozen, Identity, Options, Recharge
-from protocols.modbus import read_registers
+from protocols.meter_type import (
+    Address,
+    Frozen,
+    Identity,
+    Options,
+    Recharge,
+    Supply,
+    SupplyLook,
+    SupplyOutcome,
+    TopUp,
+    TopUpOutcome,
+    Write,
+)
+from protocols.modbus import read_registers, write_registers
 from protocols.numbers import bcd_digits
-from protocols.options import Option, choose
-from protocols.reading import Quantity, Values
+from protocols.options import Option, choose, take_site_key
+from protocols.reading import Control, Quantity, Values
 from protocols.registers import REFUSED_FOR_GOOD
+from protocols.settings import Setting
 
 Q = Quantity
 
@@ -46,12 +73,31 @@ HARDWARE_AT = 0x0022
 RATES_HELP = '4 (default), 8 (firmware with deep valley, 144-byte live block) or "auto"'
 MONEY_HELP = "fen in one step of the money registers: 1 (default), 10 or 100; check on the display"
 
-OPTIONS: dict[str, tuple[Option, ...]] = {"rates": (4, 8, "auto"), "money_step_fen": (1, 10, 100)}
-OPTION_HELP = {"rates": RATES_HELP, "money_step_fen": MONEY_HELP}
+ENCRYPTION_HELP = "true: purchases and prepaid settings go out enciphered with the site's key"
+
+OPTIONS: dict[str, tuple[Option, ...]] = {
+    "rates": (4, 8, "auto"),
+    "money_step_fen": (1, 10, 100),
+    "encryption": (False, True),
+}
+OPTION_HELP = {
+    "rates": RATES_HELP,
+    "money_step_fen": MONEY_HELP,
+    "encryption": ENCRYPTION_HELP,
+}
+
+WRITES = frozenset({Write.TOP_UP, Write.BURN, Write.SWITCH})
 
 LIVE_QUANTITIES = frozenset(register.quantity for register in LIVE_REGISTERS)
 PREPAID_QUANTITIES = frozenset(register.quantity for register in PREPAID_REGISTERS)
 ONLY_PREPAID = PREPAID_QUANTITIES - LIVE_QUANTITIES
+
+ENCRYPTED_WRITES = 0x20  # of the hardware word
+SUPPLY_WORDS = {
+    Supply.TRIP: TRIP_WORDS,
+    Supply.CLOSE: CLOSE_WORDS,
+    Supply.RELEASE: RELEASE_WORDS,
+}
 
 # Bits of the hardware word 0x0022, low byte (spec acrel.md 1): text when 0, text when 1.
 HARDWARE_BITS = (
@@ -87,11 +133,14 @@ def check_counts(live: Values, money: Values) -> None:
 
 
 def evidence_of(values: Values) -> Evidence:
-    """The witnesses of money among the values of one look."""
+    """The witnesses of money and supply among the values of one look."""
+    controls = values.get(Q.CONTROLS)
     return Evidence(
         purchase_count=values.get(Q.PURCHASE_COUNT),
         total_purchased_fen=values.get(Q.TOTAL_PURCHASED),
         remaining_credit_fen=values.get(Q.REMAINING_CREDIT),
+        relay_closed_bits=values.get(Q.RELAY_CLOSED),
+        forced=None if controls is None else bool(controls & Control.FORCED),
     )
 
 
@@ -99,11 +148,14 @@ class AcrelDriver:
     """One DDSY1352 or DTSY1352 meter."""
 
     __slots__ = (
+        "_cipher_agreed",
+        "_encryption",
         "_has_prepaid",
         "_live_words",
         "_phases",
         "_quantities",
         "_rates",
+        "_site_key",
         "_step_fen",
         "_type_code",
     )
@@ -111,13 +163,17 @@ class AcrelDriver:
     def __init__(
         self, type_code: int, phases: int, quantities: frozenset[Q], options: Options
     ) -> None:
+        self._site_key, options = take_site_key(options)
         chosen = choose(options, OPTIONS)
         self._type_code = type_code
         self._phases = phases
         self._quantities = quantities
         self._rates = chosen["rates"]
         self._step_fen = int(chosen["money_step_fen"])
-        # Learnt from the meter: how long its live block is, and whether it has the prepaid block.
+        self._encryption = bool(chosen["encryption"])
+        # Learnt from the meter: how long its live block is, whether it has the prepaid block, and
+        # that it takes enciphered or plain purchases as its options say.
+        self._cipher_agreed = False
         self._live_words = LIVE_WORDS_4_RATES if self._rates == 4 else LIVE_WORDS_8_RATES
         self._has_prepaid = True
 
@@ -140,10 +196,8 @@ class AcrelDriver:
         )
 
     def evidence(self, at: Address) -> Conversation[Evidence]:
-        live = (yield from self._live(at)).values
-        money = yield from self._prepaid(at)
-        check_counts(live, money)
-        return evidence_of(scale_money(live | money, self._step_fen))
+        evidence, _prepaid = yield from self._look(at)
+        return evidence
 
     def frozen(self, at: Address) -> Conversation[tuple[Frozen, ...]]:
         """None: where these meters keep their 48 months is not published (spec acrel.md 2.8)."""
@@ -154,6 +208,80 @@ class AcrelDriver:
         """None: as `frozen`."""
         yield from ()
         return ()
+
+    def top_up(self, at: Address, order: TopUp) -> Conversation[TopUpOutcome]:
+        steps = steps_of(order.amount_fen, self._step_fen, "a purchase")
+        before, prepaid = yield from self._look(at)
+        if prepaid is None:
+            raise NotReady("the meter has no prepaid block; nothing can be sold to it")
+        if not prepaid:
+            raise NotReady("the meter's prepaid switch is off; open its account first")
+        if order.meter_number is not None:
+            yield from self._check_number(at, order.meter_number)
+        yield from self._agree_on_cipher(at)
+        request = self._money(purchase(at.unit, steps, order.purchase_count))
+        return (yield from buy(order, before, request, lambda: self.evidence(at)))
+
+    def supply(self, at: Address) -> Conversation[SupplyLook]:
+        seen = evidence_of((yield from self._live(at)).values)
+        look = supply_look(seen)
+        if look is None:
+            raise BadAnswer("the meter does not tell its relay now; look again")
+        return look
+
+    def set_supply(self, at: Address, supply: Supply) -> Conversation[SupplyOutcome]:
+        before = evidence_of(scale_money((yield from self._live(at)).values, self._step_fen))
+        if supply_look(before) is None:
+            raise NotReady("the meter does not tell its relay, so no switching could be proved")
+        request = write_registers(at.unit, FORCED_AT, SUPPLY_WORDS[supply])
+        return (yield from switch(supply, self._phases, before, request, lambda: self.supply(at)))
+
+    def configure(
+        self, at: Address, setting: Setting, dial_now: Callable[[], datetime]
+    ) -> Conversation[bool]:
+        yield from ()
+        raise NotReady(f"{type(setting).__name__} cannot be written to this meter type")
+
+    def holds(
+        self, at: Address, setting: Setting, dial_now: Callable[[], datetime]
+    ) -> Conversation[bool]:
+        yield from ()
+        raise NotReady(f"{type(setting).__name__} cannot be read from this meter type")
+
+    def _look(self, at: Address) -> Conversation[tuple[Evidence, bool | None]]:
+        """Evidence, and whether the prepaid switch is on; None without a prepaid block."""
+        live = (yield from self._live(at)).values
+        payload = yield from self._prepaid_payload(at)
+        money = decode_prepaid(payload) if payload is not None else {}
+        check_counts(live, money)
+        evidence = evidence_of(scale_money(live | money, self._step_fen))
+        return evidence, None if payload is None else any(payload[:2])
+
+    def _check_number(self, at: Address, expected: str) -> Conversation[None]:
+        payload = yield from self._optional(at, METER_NUMBER_AT, METER_NUMBER_WORDS)
+        number = bcd_digits(payload) if payload else None
+        if number != expected:
+            raise WrongMeter(
+                f"meter {number or 'without a number'} answers where {expected} is expected; "
+                f"correct the number or the address"
+            )
+
+    def _agree_on_cipher(self, at: Address) -> Conversation[None]:
+        """Raises NotReady when the meter's hardware word and the site file disagree."""
+        if self._cipher_agreed:
+            return
+        payload = yield from self._optional(at, HARDWARE_AT, 1)
+        if payload is not None and bool(payload[1] & ENCRYPTED_WRITES) != self._encryption:
+            takes = "plain" if self._encryption else "enciphered"
+            wanted = str(not self._encryption).lower()
+            raise NotReady(
+                f"the meter takes {takes} purchases; set its option encryption to {wanted}"
+            )
+        self._cipher_agreed = True
+
+    def _money(self, request: Request) -> Request:
+        """A purchase or a prepaid setting as this meter takes it."""
+        return enciphered(request, self._site_key) if self._encryption else request
 
     def _live(self, at: Address) -> Conversation[Live]:
         request = read_registers(at.unit, LIVE_AT, self._live_words)
@@ -171,12 +299,16 @@ class AcrelDriver:
         raise Refused(request.label, answer.code)
 
     def _prepaid(self, at: Address) -> Conversation[Values]:
-        """The prepaid block; nothing from a meter without one (DDSF, or no prepaid firmware)."""
+        payload = yield from self._prepaid_payload(at)
+        return decode_prepaid(payload) if payload is not None else {}
+
+    def _prepaid_payload(self, at: Address) -> Conversation[bytes | None]:
+        """The prepaid block; None from a meter without one (DDSF, or no prepaid firmware)."""
         if not self._has_prepaid:
-            return {}
+            return None
         payload = yield from self._optional(at, PREPAID_AT, PREPAID_WORDS)
         self._has_prepaid = payload is not None
-        return decode_prepaid(payload) if payload is not None else {}
+        return payload
 
     def _optional(self, at: Address, address: int, count: int) -> Conversation[bytes | None]:
         """Registers a meter may lack. Raises Refused for any other refusal."""

@@ -55,15 +55,20 @@ class Request:
     effect: Effect
     new_reader: Callable[[], ReplyReader]
     reply_bytes_max: int = 0  # how long the answer may be; a slow line adds its wire time
+    # The frame is ciphertext: its second byte is no function code. Whoever made it has checked the
+    # plain frame.
+    enciphered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the meter says about purchases; the fields it does not have stay None."""
+    """What the meter says about purchases and supply; the fields it does not have stay None."""
 
     purchase_count: int | None = None
     total_purchased_fen: int | None = None
     remaining_credit_fen: int | None = None
+    relay_closed_bits: int | None = None  # bits 0, 1, 2 = L1, L2, L3 carry current
+    forced: bool | None = None  # forced control is active: it outranks the meter's own controls
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,24 @@ class Refused(ProtocolError):
     def __init__(self, label: str, code: int) -> None:
         super().__init__(f"{label}: refused with code {code}")
         self.code = code
+
+
+class NotReady(ProtocolError):
+    """The meter, or what is known of it, does not allow this order now. Nothing was written."""
+
+
+class CountOutOfStep(ProtocolError):
+    """The meter's purchase count is not the one this purchase follows. Nothing was written.
+
+    Usually another purchase has landed in between (a card); `before` is what the meter shows.
+    """
+
+    def __init__(self, before: Evidence, expected_count: int) -> None:
+        super().__init__(
+            f"the meter's purchase count is {before.purchase_count}, not {expected_count}; "
+            f"find the purchase that changed it before this one is sent"
+        )
+        self.before = before
 
 
 Conversation: TypeAlias = Generator[Request | Intent, Answer | None, T]

@@ -9,8 +9,14 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
+from protocols.evidence import Verdict
 from protocols.exchange import Conversation, Evidence
+from protocols.keys import SiteKey
 from protocols.reading import Quantity, Values
+from protocols.settings import Setting
+
+# The count is a 16-bit register, and all ones mean "not available".
+PURCHASE_COUNT_MAX = 0xFFFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,74 @@ class Recharge:
     energy_wh: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopUp:
+    """A purchase to be credited. Sent again, it carries the same count and the same amount."""
+
+    purchase_count: int  # the meter's count once it is credited: the last one plus one
+    amount_fen: int  # 0 burns the count: no other purchase can land under it any more
+    #: 12 digits to compare before anything is written, by types that tell a number of their own
+    meter_number: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.purchase_count <= PURCHASE_COUNT_MAX or self.amount_fen < 0:
+            raise ValueError(
+                f"a purchase of {self.amount_fen} fen under count {self.purchase_count} is none"
+            )
+
+
+class Supply(enum.Enum):
+    """What can be ordered of a meter's relay."""
+
+    TRIP = "trip"  # open it and hold it open
+    CLOSE = "close"  # close it and hold it closed, whatever the credit
+    RELEASE = "release"  # leave it to the meter's own controls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplyLook:
+    """The relay as the meter shows it."""
+
+    relay_closed_bits: int  # bits 0, 1, 2 = L1, L2, L3 carry current
+    forced: bool  # held by forced control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplyOutcome:
+    """What came of an order to the relay. The answer of the meter is not believed: `look` is."""
+
+    held: bool  # the relay reads back as ordered
+    look: SupplyLook
+    refusal: int | None = None  # the meter's own code, when it said no
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopUpOutcome:
+    """Two looks around one purchase, and what they prove."""
+
+    verdict: Verdict
+    before: Evidence
+    after: Evidence
+    refusal: int | None = None  # the meter's own code, when it said no
+
+
+class Write(enum.Enum):
+    """What a meter type can be ordered to do, and can prove by reading back."""
+
+    TOP_UP = "top_up"
+    BURN = "burn"
+    SWITCH = "switch"
+    PRICES = "prices"
+    DAY_TABLES = "day_tables"
+    DATE_PLAN = "date_plan"
+    ALARMS = "alarms"
+    OVERDRAFT = "overdraft"
+    ACCOUNT = "account"
+    TIME_CONTROL = "time_control"
+    LOAD_CONTROL = "load_control"
+    CLOCK = "clock"
+
+
 class Driver(Protocol):
     """What a meter can be asked. One driver per meter: it may remember what that meter refused.
 
@@ -80,6 +154,39 @@ class Driver(Protocol):
         """The meter's own list of purchases, newest first; empty where it keeps none."""
         ...
 
+    # Orders. Each looks first, yields one Intent before its first write, and looks again after it.
+    # Before the Intent they raise NotReady or any other ProtocolError: nothing was written then.
+
+    def top_up(self, at: Address, order: TopUp) -> Conversation[TopUpOutcome]:
+        """Credit a purchase. One write; the registers decide, whatever the meter answers.
+
+        Raises CountOutOfStep unless the meter stands at the count before the order's.
+        """
+        ...
+
+    def supply(self, at: Address) -> Conversation[SupplyLook]:
+        """The relay, freshly read."""
+        ...
+
+    def set_supply(self, at: Address, supply: Supply) -> Conversation[SupplyOutcome]:
+        """Trip, close or release the relay. One write; the relay is read back."""
+        ...
+
+    def configure(
+        self, at: Address, setting: Setting, dial_now: Callable[[], datetime]
+    ) -> Conversation[bool]:
+        """Write a setting; whether it reads back as written.
+
+        `dial_now` gives the naive local time of the site, for the clock.
+        """
+        ...
+
+    def holds(
+        self, at: Address, setting: Setting, dial_now: Callable[[], datetime]
+    ) -> Conversation[bool]:
+        """Whether the meter shows this setting. Only reads."""
+        ...
+
 
 class Keeps(enum.Enum):
     """What a meter type remembers by itself."""
@@ -89,7 +196,8 @@ class Keeps(enum.Enum):
     RECHARGES = "recharges"  # its own list of purchases
 
 
-Options = Mapping[str, str | int | bool]
+# From the site file; the program adds the site's key, which never stands in a file of ours.
+Options = Mapping[str, str | int | bool | SiteKey]
 
 
 class BadOption(ValueError):
@@ -108,5 +216,6 @@ class MeterType:
     new_driver: Callable[[Options], Driver]  # raises BadOption
     manual: str  # where the register map was taken from
     keeps: frozenset[Keeps] = frozenset()
+    writes: frozenset[Write] = frozenset()
     type_codes: frozenset[int] = frozenset()  # Identity.type_code values that mean this type
     option_help: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

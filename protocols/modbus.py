@@ -133,10 +133,11 @@ def _may_grow(tail: bytes, head: bytes, refusal_head: bytes) -> bool:
     )
 
 
-def _request(
+def make_request(
     label: str, body: bytes, effect: Effect, *, head: bytes, size: int, skip: int
 ) -> Request:
-    """The one place where bytes become a Modbus request."""
+    """The one place where bytes become a Modbus request. `body` is the frame without checksum;
+    for `head`, `size` and `skip` see RtuReplyReader."""
     forbid_factory_codes(body)
     assert UNIT_MIN <= body[0] <= UNIT_MAX, "never a broadcast"
     return Request(
@@ -155,7 +156,7 @@ def read_registers(unit: int, address: int, count: int, *, function: int = READ_
     assert 1 <= count <= READ_WORDS_MAX
     assert address + count <= 0x10000
     assert function in (READ_HOLDING, READ_INPUT)
-    return _request(
+    return make_request(
         f"read {address:#06x}+{count} of unit {unit}",
         struct.pack(">BBHH", unit, function, address, count),
         Effect.READ,
@@ -172,7 +173,7 @@ def write_registers(unit: int, address: int, words: tuple[int, ...]) -> Request:
     assert address + len(words) <= 0x10000
     count = len(words)
     body = struct.pack(f">BBHHB{count}H", unit, WRITE_REGISTERS, address, count, 2 * count, *words)
-    return _request(
+    return make_request(
         f"write {address:#06x}+{count} of unit {unit}",
         body,
         Effect.WRITE,

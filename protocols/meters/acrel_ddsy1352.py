@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from protocols.acrel_blocks import LIVE_REGISTERS, PREPAID_REGISTERS
-from protocols.acrel_driver import OPTION_HELP, AcrelDriver
+from protocols.acrel_driver import OPTION_HELP, WRITES, AcrelDriver
 from protocols.meter_type import Driver, MeterType, Options
 from protocols.reading import Quantity as Q
 
@@ -41,6 +41,7 @@ METER_TYPES = (
         quantities=QUANTITIES,
         new_driver=new_driver,
         manual="DDSY1352/DTSY1352 manual T181 T1.0; live and prepaid blocks: spec acrel.md 2.1-2.4",
+        writes=WRITES,
         type_codes=frozenset({TYPE_CODE}),
         option_help=MappingProxyType(OPTION_HELP),
     ),

@@ -25,7 +25,7 @@ from protocols.exchange import (
     WrongMeter,
 )
 from protocols.meter_type import Address, BadOption, Driver, Frozen, Keeps, MeterType, Recharge
-from protocols.reading import Quantity, Values, meter_dial
+from protocols.reading import Control, Quantity, Values, meter_dial
 
 T = TypeVar("T")
 
@@ -291,10 +291,13 @@ def test_evidence_is_what_a_look_shows(meter_type: MeterType) -> None:
     healthy = fitting(meter_type)
     evidence, _ = converse(meter_type.new_driver({}).evidence(AT), healthy)
     values, _ = converse(meter_type.new_driver({}).read(AT, EVERYTHING), healthy)
+    controls = values.get(Quantity.CONTROLS)
     assert evidence == Evidence(
         purchase_count=values.get(Quantity.PURCHASE_COUNT),
         total_purchased_fen=values.get(Quantity.TOTAL_PURCHASED),
         remaining_credit_fen=values.get(Quantity.REMAINING_CREDIT),
+        relay_closed_bits=values.get(Quantity.RELAY_CLOSED),
+        forced=None if controls is None else bool(controls & Control.FORCED),
     )
 
 

@@ -221,7 +221,10 @@ def test_money_may_be_kept_in_other_steps() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"rate": 4}, "option rate is unknown to this meter type; known: money_step_fen, rates"),
+        (
+            {"rate": 4},
+            "option rate is unknown to this meter type; known: encryption, money_step_fen, rates",
+        ),
         ({"rates": 5}, 'option rates is 5; allowed: 4, 8, "auto"'),
         ({"rates": "8"}, 'option rates is "8"; allowed: 4, 8, "auto"'),
         ({"money_step_fen": True}, "option money_step_fen is true; allowed: 1, 10, 100"),
@@ -233,7 +236,7 @@ def test_a_wrong_option_is_one_sentence(options: Options, says: str) -> None:
 
 
 def test_evidence_is_count_total_and_credit() -> None:
-    assert play(driver().evidence(AT), slave()) == Evidence(12, 50000, 8856)
+    assert play(driver().evidence(AT), slave()) == Evidence(12, 50000, 8856, 1, False)
 
 
 def test_evidence_whose_two_counts_differ_is_none() -> None:
@@ -249,7 +252,7 @@ def test_a_meter_without_a_prepaid_block_is_still_read() -> None:
         assert values[Q.ENERGY] == 12345670
         assert Q.TOTAL_PURCHASED not in values
     assert meter.asked == [(0x0200, 48), (0x0400, 25), (0x0200, 48)]
-    assert play(one.evidence(AT), meter) == Evidence(12, None, 8856)
+    assert play(one.evidence(AT), meter) == Evidence(12, None, 8856, 1, False)
 
 
 def test_a_meter_without_a_live_block_is_refused_not_guessed() -> None:

@@ -127,7 +127,7 @@ def test_a_circuit_wired_otherwise_is_a_wrong_meter() -> None:
 
 def test_evidence_is_one_look_at_three_registers() -> None:
     meter = single_phase(at_66="0004")
-    assert play(driver().evidence(AT), meter) == Evidence(4, 30000, -5)
+    assert play(driver().evidence(AT), meter) == Evidence(4, 30000, -5, 1, False)
     assert meter.asked == [(0x0200, 48), (0x030A, 5)]
     with pytest.raises(BadAnswer, match="purchase count"):
         play(driver().evidence(AT), single_phase(at_66="0005"))
@@ -140,7 +140,7 @@ def test_money_may_be_kept_in_other_steps() -> None:
     values = play(one.read(AT, EVERYTHING), meter)
     assert (values[Q.REMAINING_CREDIT], values[Q.TOTAL_PURCHASED]) == (-500, 3_000_000)
     assert values[Q.ENERGY] == 12345670
-    assert play(one.evidence(AT), meter) == Evidence(4, 3_000_000, -500)
+    assert play(one.evidence(AT), meter) == Evidence(4, 3_000_000, -500, 1, False)
     [bought] = play(one.recharges(AT), meter)
     assert (bought.amount_fen, bought.remaining_credit_fen) == (1_000_000, -500)
     assert bought.energy_wh == 1000
@@ -148,7 +148,7 @@ def test_money_may_be_kept_in_other_steps() -> None:
 
 def test_without_the_purchase_registers_the_live_block_is_the_witness() -> None:
     meter = Slave(live(True))
-    assert play(driver().evidence(AT), meter) == Evidence(12, None, 8856)
+    assert play(driver().evidence(AT), meter) == Evidence(12, None, 8856, 1, False)
 
 
 def test_identity_names_the_cabinet_and_the_wiring() -> None:

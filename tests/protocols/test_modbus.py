@@ -12,9 +12,9 @@ from protocols.modbus import (
     FACTORY_CODE_MIN,
     FactoryCode,
     RtuReplyReader,
-    _request,
     crc_ok,
     forbid_factory_codes,
+    make_request,
     read_registers,
     seal,
     write_registers,
@@ -149,7 +149,7 @@ def test_factory_codes_become_no_request_and_pass_no_line(code: int) -> None:
     with pytest.raises(FactoryCode):
         forbid_factory_codes(seal(frame))
     with pytest.raises(FactoryCode):
-        _request("calibrate", frame, Effect.WRITE, head=frame[:2], size=8, skip=2)
+        make_request("calibrate", frame, Effect.WRITE, head=frame[:2], size=8, skip=2)
 
 
 def test_the_codes_beside_the_factory_range_pass() -> None:

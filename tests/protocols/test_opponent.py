@@ -80,7 +80,10 @@ def test_ddsy_and_dtsy_are_read_as_they_are(name: str, model: Model, eight_rates
     if eight_rates:
         deep = it.look().energy_w_ms[Rate.DEEP_VALLEY - 1]
         assert values[Q.ENERGY_DEEP_VALLEY] == register_wh(deep)
-    assert play(one.evidence(AT), bus.answer) == Evidence(3, 300_000, it.remaining_fen)
+    relays = values[Q.RELAY_CLOSED]
+    assert play(one.evidence(AT), bus.answer) == Evidence(
+        3, 300_000, it.remaining_fen, relays, False
+    )
     identity = play(one.identify(AT), bus.answer)
     assert (identity.type_code, identity.meter_number) == (model.type_code, it.number)
 
@@ -118,7 +121,9 @@ def test_a_cabinet_is_read_circuit_by_circuit() -> None:
         assert_tells_the_truth(values, it.look())
         assert values[Q.FREQUENCY] == 5000
         assert values[Q.RELAY_CLOSED] == (1 if circuit.kind is CircuitKind.SINGLE_PHASE else 7)
-        assert play(one.evidence(at), bus.answer) == Evidence(3, 300_000, it.remaining_fen)
+        relays = values[Q.RELAY_CLOSED]
+        evidence = play(one.evidence(at), bus.answer)
+        assert evidence == Evidence(3, 300_000, it.remaining_fen, relays, False)
 
 
 def test_a_cabinet_gives_back_its_months_and_purchases() -> None:
