@@ -39,7 +39,7 @@ class Operation(enum.Enum):
     TOP_UP = "top_up"  # customer → meter
     REVERSAL = "reversal"  # a sale taken back before it landed
     REFUND = "refund"  # customer → till, after the sale was burned or reversed
-    MOVE = "move"  # credited to the wrong meter: meter → meter
+    MOVE = "move"  # credited to the wrong meter: that meter → customer of the right one
     CORRECTION = "correction"  # by two persons, with a reason
     FEE = "fee"
 

@@ -157,7 +157,14 @@ async def void(
     AlreadyResolved when it was posted or voided before.
     """
     return await _resolve(
-        tx, pending_id, Phase.VOID, operation, at, operator_id, approver_id, reason
+        tx,
+        pending_id,
+        phase=Phase.VOID,
+        operation=operation,
+        at=at,
+        operator_id=operator_id,
+        approver_id=approver_id,
+        reason=reason,
     )
 
 
