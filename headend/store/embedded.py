@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import errno
 import fcntl
 import functools
 import logging
@@ -29,13 +28,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from headend.store.errors import (
-    DatabaseRefused,
-    DiskFull,
-    FolderBusy,
-    FolderUnusable,
-    StoreError,
-)
+from headend.store.embedded_errors import explain, explain_os_error
+from headend.store.errors import FolderBusy, FolderUnusable
 from headend.store.postmaster import Postmaster, pid_file_of, server_of
 from headend.store.programs import ENVIRONMENT, DatabaseUser, choose_user, find_programs
 
@@ -153,7 +147,7 @@ class EmbeddedPostgres:
             if not (self._cluster / "PG_VERSION").exists():
                 self._init_cluster(self._user)
         except OSError as error:
-            raise _explain_os_error(self.folder, error) from error
+            raise explain_os_error(self.folder, error) from error
 
     def _lock(self) -> None:
         path = self.folder / "owner.lock"
@@ -209,7 +203,7 @@ class EmbeddedPostgres:
         )
         if done.returncode != 0:
             shutil.rmtree(part, ignore_errors=True)
-            raise _explain(self.folder, done.stdout)
+            raise explain(self.folder, done.stdout)
         part.rename(self._cluster)  # a half-made cluster never gets the real name
         _sync_folder(self._private)
         log.info("a new database was made in %s, run by user %s", self.folder, user.name)
@@ -231,7 +225,7 @@ class EmbeddedPostgres:
             await server.stop(STOP_S_MAX)
             raise
         if not ready:
-            raise _explain(self.folder, _read_from(self._log_file, log_begins_at))
+            raise explain(self.folder, _read_from(self._log_file, log_begins_at))
         self._server = server
 
     def _remove_stale_files(self) -> None:
@@ -383,35 +377,3 @@ def _bound_log(path: Path) -> None:
         if path.stat().st_size > LOG_BYTES_MAX:
             shutil.copyfile(path, path.with_suffix(".log.1"))
             os.truncate(path, 0)
-
-
-def _explain_os_error(folder: Path, error: OSError) -> StoreError:
-    if error.errno == errno.ENOSPC:
-        return DiskFull(folder)
-    return FolderUnusable(folder, (error.strerror or str(error)).lower())
-
-
-def _explain(folder: Path, output: str) -> StoreError:
-    """The one sentence behind the last words of initdb or postgres."""
-    # A write that came half through has no error of its own, only this hint.
-    if "No space left on device" in output or "Check free disk space" in output:
-        return DiskFull(folder)
-    if "Permission denied" in output:
-        return FolderUnusable(folder, "the database's user may not write there")
-    if "incompatible with server" in output:
-        return DatabaseRefused(
-            f"The database in {folder} was made by another major version of PostgreSQL: "
-            "start the former program once more, dump it, and load it into a new folder."
-        )
-    if "could not access file" in output or "could not load library" in output:
-        return DatabaseRefused(
-            "The embedded PostgreSQL cannot load TimescaleDB: check that timescale_folder holds "
-            "lib/ and share/extension/ built for this PostgreSQL version."
-        )
-    lines = [
-        line
-        for line in output.splitlines()
-        if "FATAL" in line or "PANIC" in line or "error:" in line
-    ]
-    words = lines[-1] if lines else (output.strip().splitlines() or ["it said nothing"])[-1]
-    return DatabaseRefused(f"The embedded PostgreSQL does not start: {words.strip()}.")
