@@ -29,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headend.store.embedded_errors import explain, explain_os_error
-from headend.store.errors import FolderBusy, FolderUnusable
+from headend.store.errors import FolderBusy, FolderUnusable, StoreError
 from headend.store.postmaster import Postmaster, pid_file_of, server_of
 from headend.store.programs import ENVIRONMENT, DatabaseUser, choose_user, find_programs
 
