@@ -100,6 +100,11 @@ def circuits(
     return tuple(found)
 
 
+def base_unit(unit: int, size: int) -> int:
+    """The base address of the cabinet of this size in which a unit lies."""
+    return (unit - 1) // size * size + 1
+
+
 def read_cabinet(base: Address) -> Conversation[CabinetFacts]:
     """Ask a cabinet at its base address what it is. Raises ProtocolError."""
     head = yield from ask_reply(read_registers(base.unit, NUMBER_AT, NUMBER_WORDS))

@@ -6,7 +6,6 @@ of another type at this address can never pass for this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 from protocols.acrel_blocks import (
@@ -23,12 +22,17 @@ from protocols.acrel_blocks import (
     scale_money,
 )
 from protocols.acrel_cipher import enciphered
-from protocols.acrel_orders import buy, steps_of, supply_look, switch
+from protocols.acrel_controls import Tables, direct_block
+from protocols.acrel_orders import AcrelOrders, evidence_of
+from protocols.acrel_settings import Block, BlockSetting, PrepaidSetting, prepaid_groups
+from protocols.acrel_tables import MONTH_DAY_TABLE, TABLE_DAY_MONTH
 from protocols.acrel_write import (
     CLOSE_WORDS,
     FORCED_AT,
     RELEASE_WORDS,
     TRIP_WORDS,
+    clock,
+    prepaid_settings,
     purchase,
 )
 from protocols.exchange import (
@@ -43,25 +47,13 @@ from protocols.exchange import (
     ask,
     ask_reply,
 )
-from protocols.meter_type import (
-    Address,
-    Frozen,
-    Identity,
-    Options,
-    Recharge,
-    Supply,
-    SupplyLook,
-    SupplyOutcome,
-    TopUp,
-    TopUpOutcome,
-    Write,
-)
+from protocols.meter_type import Address, Frozen, Identity, Options, Recharge, Supply
 from protocols.modbus import read_registers, write_registers
 from protocols.numbers import bcd_digits
 from protocols.options import Option, choose, take_site_key
-from protocols.reading import Control, Quantity, Values
+from protocols.reading import Quantity, Values
 from protocols.registers import REFUSED_FOR_GOOD
-from protocols.settings import Setting
+from protocols.settings import DayTable
 
 Q = Quantity
 
@@ -74,19 +66,24 @@ RATES_HELP = '4 (default), 8 (firmware with deep valley, 144-byte live block) or
 MONEY_HELP = "fen in one step of the money registers: 1 (default), 10 or 100; check on the display"
 
 ENCRYPTION_HELP = "true: purchases and prepaid settings go out enciphered with the site's key"
+DATE_PLAN_HELP = (
+    f'order inside a date zone: "{TABLE_DAY_MONTH}" (default) or "{MONTH_DAY_TABLE}"; '
+    f"check on the display"
+)
 
 OPTIONS: dict[str, tuple[Option, ...]] = {
     "rates": (4, 8, "auto"),
     "money_step_fen": (1, 10, 100),
     "encryption": (False, True),
+    "date_plan_order": (TABLE_DAY_MONTH, MONTH_DAY_TABLE),
 }
 OPTION_HELP = {
     "rates": RATES_HELP,
     "money_step_fen": MONEY_HELP,
     "encryption": ENCRYPTION_HELP,
+    "date_plan_order": DATE_PLAN_HELP,
 }
-
-WRITES = frozenset({Write.TOP_UP, Write.BURN, Write.SWITCH})
+FOUR_RATES = 4
 
 LIVE_QUANTITIES = frozenset(register.quantity for register in LIVE_REGISTERS)
 PREPAID_QUANTITIES = frozenset(register.quantity for register in PREPAID_REGISTERS)
@@ -132,43 +129,38 @@ def check_counts(live: Values, money: Values) -> None:
         )
 
 
-def evidence_of(values: Values) -> Evidence:
-    """The witnesses of money and supply among the values of one look."""
-    controls = values.get(Q.CONTROLS)
-    return Evidence(
-        purchase_count=values.get(Q.PURCHASE_COUNT),
-        total_purchased_fen=values.get(Q.TOTAL_PURCHASED),
-        remaining_credit_fen=values.get(Q.REMAINING_CREDIT),
-        relay_closed_bits=values.get(Q.RELAY_CLOSED),
-        forced=None if controls is None else bool(controls & Control.FORCED),
-    )
-
-
-class AcrelDriver:
+class AcrelDriver(AcrelOrders):
     """One DDSY1352 or DTSY1352 meter."""
 
     __slots__ = (
         "_cipher_agreed",
+        "_date_order",
         "_encryption",
         "_has_prepaid",
         "_live_words",
-        "_phases",
         "_quantities",
         "_rates",
         "_site_key",
-        "_step_fen",
+        "_tables",
         "_type_code",
     )
 
     def __init__(
-        self, type_code: int, phases: int, quantities: frozenset[Q], options: Options
+        self,
+        type_code: int,
+        phases: int,
+        quantities: frozenset[Q],
+        tables: Tables,
+        options: Options,
     ) -> None:
         self._site_key, options = take_site_key(options)
         chosen = choose(options, OPTIONS)
         self._type_code = type_code
         self._phases = phases
         self._quantities = quantities
+        self._tables = tables
         self._rates = chosen["rates"]
+        self._date_order = str(chosen["date_plan_order"])
         self._step_fen = int(chosen["money_step_fen"])
         self._encryption = bool(chosen["encryption"])
         # Learnt from the meter: how long its live block is, whether it has the prepaid block, and
@@ -195,10 +187,6 @@ class AcrelDriver:
             note=hardware_note(hardware[1]) if hardware else "",
         )
 
-    def evidence(self, at: Address) -> Conversation[Evidence]:
-        evidence, _prepaid = yield from self._look(at)
-        return evidence
-
     def frozen(self, at: Address) -> Conversation[tuple[Frozen, ...]]:
         """None: where these meters keep their 48 months is not published (spec acrel.md 2.8)."""
         yield from ()
@@ -209,44 +197,8 @@ class AcrelDriver:
         yield from ()
         return ()
 
-    def top_up(self, at: Address, order: TopUp) -> Conversation[TopUpOutcome]:
-        steps = steps_of(order.amount_fen, self._step_fen, "a purchase")
-        before, prepaid = yield from self._look(at)
-        if prepaid is None:
-            raise NotReady("the meter has no prepaid block; nothing can be sold to it")
-        if not prepaid:
-            raise NotReady("the meter's prepaid switch is off; open its account first")
-        if order.meter_number is not None:
-            yield from self._check_number(at, order.meter_number)
-        yield from self._agree_on_cipher(at)
-        request = self._money(purchase(at.unit, steps, order.purchase_count))
-        return (yield from buy(order, before, request, lambda: self.evidence(at)))
-
-    def supply(self, at: Address) -> Conversation[SupplyLook]:
-        seen = evidence_of((yield from self._live(at)).values)
-        look = supply_look(seen)
-        if look is None:
-            raise BadAnswer("the meter does not tell its relay now; look again")
-        return look
-
-    def set_supply(self, at: Address, supply: Supply) -> Conversation[SupplyOutcome]:
-        before = evidence_of(scale_money((yield from self._live(at)).values, self._step_fen))
-        if supply_look(before) is None:
-            raise NotReady("the meter does not tell its relay, so no switching could be proved")
-        request = write_registers(at.unit, FORCED_AT, SUPPLY_WORDS[supply])
-        return (yield from switch(supply, self._phases, before, request, lambda: self.supply(at)))
-
-    def configure(
-        self, at: Address, setting: Setting, dial_now: Callable[[], datetime]
-    ) -> Conversation[bool]:
-        yield from ()
-        raise NotReady(f"{type(setting).__name__} cannot be written to this meter type")
-
-    def holds(
-        self, at: Address, setting: Setting, dial_now: Callable[[], datetime]
-    ) -> Conversation[bool]:
-        yield from ()
-        raise NotReady(f"{type(setting).__name__} cannot be read from this meter type")
+    def _states(self, at: Address) -> Conversation[Values]:
+        return scale_money((yield from self._live(at)).values, self._step_fen)
 
     def _look(self, at: Address) -> Conversation[tuple[Evidence, bool | None]]:
         """Evidence, and whether the prepaid switch is on; None without a prepaid block."""
@@ -257,14 +209,22 @@ class AcrelDriver:
         evidence = evidence_of(scale_money(live | money, self._step_fen))
         return evidence, None if payload is None else any(payload[:2])
 
-    def _check_number(self, at: Address, expected: str) -> Conversation[None]:
+    def _check_money(self, at: Address, meter_number: str | None) -> Conversation[None]:
+        if meter_number is not None:
+            number = yield from self._number(at)
+            if number != meter_number:
+                raise WrongMeter(
+                    f"meter {number or 'without a number'} answers where {meter_number} is "
+                    f"expected; correct the number or the address"
+                )
+        yield from self._agree_on_cipher(at)
+
+    def _number(self, at: Address) -> Conversation[str | None]:
         payload = yield from self._optional(at, METER_NUMBER_AT, METER_NUMBER_WORDS)
-        number = bcd_digits(payload) if payload else None
-        if number != expected:
-            raise WrongMeter(
-                f"meter {number or 'without a number'} answers where {expected} is expected; "
-                f"correct the number or the address"
-            )
+        return bcd_digits(payload) if payload else None
+
+    def _shows_number(self, at: Address, number: str) -> Conversation[bool]:
+        return (yield from self._number(at)) == number
 
     def _agree_on_cipher(self, at: Address) -> Conversation[None]:
         """Raises NotReady when the meter's hardware word and the site file disagree."""
@@ -278,6 +238,30 @@ class AcrelDriver:
                 f"the meter takes {takes} purchases; set its option encryption to {wanted}"
             )
         self._cipher_agreed = True
+
+    def _purchase(self, at: Address, steps: int, count: int) -> Request:
+        return self._money(purchase(at.unit, steps, count))
+
+    def _prepaid_requests(self, at: Address, setting: PrepaidSetting) -> tuple[Request, ...]:
+        groups = prepaid_groups(setting, self._step_fen)
+        return (self._money(prepaid_settings(at.unit, groups)),)
+
+    def _forced(self, at: Address, supply: Supply) -> Request:
+        return write_registers(at.unit, FORCED_AT, SUPPLY_WORDS[supply])
+
+    def _block(self, at: Address, setting: BlockSetting) -> Conversation[Block]:
+        yield from ()
+        if (
+            isinstance(setting, DayTable)
+            and self._rates == 4
+            and any(slot.rate > FOUR_RATES for slot in setting.slots)
+        ):
+            raise NotReady("this meter has four rates; leave deep valley out of its day table")
+        return direct_block(at.unit, self._phases, self._tables, setting, self._date_order)
+
+    def _clock(self, at: Address, dial: datetime) -> Conversation[Request]:
+        yield from ()
+        return clock(at.unit, dial)
 
     def _money(self, request: Request) -> Request:
         """A purchase or a prepaid setting as this meter takes it."""

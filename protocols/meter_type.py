@@ -13,7 +13,21 @@ from protocols.evidence import Verdict
 from protocols.exchange import Conversation, Evidence
 from protocols.keys import SiteKey
 from protocols.reading import Quantity, Values
-from protocols.settings import Setting
+from protocols.settings import (
+    AlarmAmounts,
+    ClearAccount,
+    DatePlan,
+    DayTable,
+    LoadControl,
+    OpenAccount,
+    Overdraft,
+    PrepaidSwitch,
+    Prices,
+    ResetLoadTrips,
+    SetClock,
+    Setting,
+    TimeControl,
+)
 
 # The count is a 16-bit register, and all ones mean "not available".
 PURCHASE_COUNT_MAX = 0xFFFE
@@ -123,6 +137,27 @@ class Write(enum.Enum):
     TIME_CONTROL = "time_control"
     LOAD_CONTROL = "load_control"
     CLOCK = "clock"
+
+
+_WRITE_OF: Mapping[type[Setting], Write] = {
+    Prices: Write.PRICES,
+    DayTable: Write.DAY_TABLES,
+    DatePlan: Write.DATE_PLAN,
+    AlarmAmounts: Write.ALARMS,
+    Overdraft: Write.OVERDRAFT,
+    OpenAccount: Write.ACCOUNT,
+    ClearAccount: Write.ACCOUNT,
+    PrepaidSwitch: Write.ACCOUNT,
+    TimeControl: Write.TIME_CONTROL,
+    LoadControl: Write.LOAD_CONTROL,
+    ResetLoadTrips: Write.LOAD_CONTROL,
+    SetClock: Write.CLOCK,
+}
+
+
+def write_of(setting: Setting) -> Write:
+    """What a meter type must be able to do for this setting."""
+    return _WRITE_OF[type(setting)]
 
 
 class Driver(Protocol):

@@ -223,7 +223,8 @@ def test_money_may_be_kept_in_other_steps() -> None:
     [
         (
             {"rate": 4},
-            "option rate is unknown to this meter type; known: encryption, money_step_fen, rates",
+            "option rate is unknown to this meter type; "
+            "known: date_plan_order, encryption, money_step_fen, rates",
         ),
         ({"rates": 5}, 'option rates is 5; allowed: 4, 8, "auto"'),
         ({"rates": "8"}, 'option rates is "8"; allowed: 4, 8, "auto"'),
