@@ -65,7 +65,7 @@ class MeterFacts:
     relay_closed_bits: int | None  # as read
     power_w: int = 0  # what goes dark with it
     switched_at: datetime | None = None  # the last time a relay order reached it, or may have
-    switched_to: CommandKind | None = None  # what the last proved one left behind
+    switched_to: CommandKind | None = None  # what that one was; None: no proof of it
     locked_out: str | None = None  # who works there, and why
     protected: str | None = None  # the reason
     protected_until: datetime | None = None  # a protection that has passed protects nobody
@@ -109,15 +109,16 @@ Objection = Callable[[MeterFacts, CutRules, datetime], str | None]
 
 
 def is_dark(meter: MeterFacts) -> bool | None:
-    """Whether the relay is open, by whatever is newer: the reading or our own proved order.
+    """Whether the relay is open, by whatever is newer: the reading or our own last order.
 
     None: nobody knows.
     """
     order_is_newer = meter.switched_at is not None and (
         meter.read_at is None or meter.switched_at > meter.read_at
     )
-    if order_is_newer and meter.switched_to is not None:
-        return meter.switched_to is CommandKind.CUT
+    if order_is_newer:
+        # An order without proof took away what the older reading knew.
+        return None if meter.switched_to is None else meter.switched_to is CommandKind.CUT
     if meter.relay_closed_bits is None:
         return None
     return meter.relay_closed_bits == 0
@@ -286,13 +287,21 @@ def _plan(
     return SwitchPlan(tuple(switched), tuple(spared))
 
 
-def last_check(meter: MeterFacts, rules: CutRules, now: datetime) -> str | None:
-    """Why this cut must not be sent now, in one sentence; None: go on.
+# A restore that is already on, or that follows a cut closely, is for the sender's own limits.
+_LAST_CHECKS = {
+    CommandKind.CUT: CUT_LADDER,
+    CommandKind.RESTORE: ((Rule.LOCKED_OUT, _locked_out),),
+    CommandKind.RELEASE: ((Rule.LOCKED_OUT, _locked_out),),
+}
 
-    Asked right before the intent of a cut. `rules.ordered_at` is when the cut was ordered. The
-    command that asks must not count as `command_open`.
+
+def last_check(kind: CommandKind, meter: MeterFacts, rules: CutRules, now: datetime) -> str | None:
+    """Why this switching order must not be sent now, in one sentence; None: go on.
+
+    Asked right before the intent. `rules.ordered_at` is when it was ordered. The command that asks
+    must not count as `command_open`.
     """
-    objected = objection(CUT_LADDER, meter, rules, now)
+    objected = objection(_LAST_CHECKS[kind], meter, rules, now)
     if objected is None:
         return None
-    return f"Meter {meter.meter} was not cut ({objected.rule.value}): {objected.detail}."
+    return f"Meter {meter.meter} was left as it is ({objected.rule.value}): {objected.detail}."
