@@ -98,6 +98,7 @@ class Command:
     attempts: int
     outcome: str  # one sentence once it is final or escalated
     bulk_id: UUID | None
+    cause_id: UUID | None = None  # the command this one follows from
 
 
 class Why(enum.Enum):
@@ -119,6 +120,9 @@ class Why(enum.Enum):
     SECOND_PERSON_NEEDED = "second-person-needed"
     SAME_PERSON = "same-person"  # who asks does not approve
     ID_REUSED = "id-reused"  # the id belongs to another order
+    NOT_PAID = "not-paid"  # the customer's account has less than that to spend
+    NO_SUCH_COMMAND = "no-such-command"
+    NOT_NOW = "not-now"  # a command that has left cannot be cancelled, only an escalated is decided
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,8 @@ CREATE UNIQUE INDEX one_command_in_flight_per_meter ON command (meter_id)
     WHERE state IN ('claimed', 'sent', 'unknown', 'escalated');
 CREATE UNIQUE INDEX a_sale_is_topped_up_by_one_command ON command (sale_id)
     WHERE kind = 'top_up';
-CREATE INDEX commands_that_wait ON command (not_before) WHERE state = 'queued';
+-- A line's next order is found through its meters, among thousands that wait on other lines.
+CREATE INDEX commands_that_wait ON command (meter_id) WHERE state = 'queued';
 CREATE INDEX commands_to_look_at ON command (look_again_at) WHERE state = 'unknown';
 CREATE INDEX commands_of_a_meter ON command (meter_id, ordered_at);
 CREATE INDEX commands_of_a_bulk ON command (bulk_id) WHERE bulk_id IS NOT NULL;
@@ -181,9 +182,9 @@ CREATE TABLE attempt (
     PRIMARY KEY (command_id, attempt_no),
     CONSTRAINT an_attempt_that_ended_has_an_outcome CHECK ((ended_at IS NULL) = (outcome IS NULL)),
     CONSTRAINT an_attempt_has_a_known_outcome
-        CHECK (outcome IN ('applied', 'not_applied', 'refused', 'unclear', 'decided'))
+        CHECK (outcome IN ('applied', 'not_applied', 'refused', 'decided'))
 );
-CREATE INDEX attempts_by_time ON attempt (sent_at) WHERE kind IN ('cut', 'restore', 'release');
+CREATE INDEX attempts_by_time ON attempt (kind, sent_at) WHERE kind IN ('cut', 'restore', 'release');
 CREATE INDEX attempts_of_a_meter ON attempt (meter_id, sent_at);
 
 CREATE FUNCTION attempt_moves() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,0 +1,315 @@
+"""Orders: accepted or refused, in the caller's transaction. Nothing is sent from here.
+
+An accepted order is a row; with a top-up its sale, its number and its reserved money are made in
+the same transaction, and the sender of its line is woken when that commits. A "no" is a value. The
+id is made by whoever wants the order: the same id and the same order is one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from headend.domain.clock import Clock
+from headend.domain.commands import (
+    SWITCHING,
+    Accepted,
+    CommandKind,
+    CommandState,
+    Rejected,
+    Why,
+)
+from headend.domain.counts import Doubt, next_count
+from headend.domain.ledger import AMOUNT_FEN_MAX, AMOUNT_FEN_MIN
+from headend.domain.limits import TOGGLE_GAP, may_toggle_at
+from headend.services import settling
+from headend.store import accounts, commands, ledger, sales, switches
+from headend.store.commands import NewCommand
+from headend.store.database import Transaction
+from protocols.meter_type import MeterType, Write
+from protocols.settings import (
+    AlarmAmounts,
+    ClearAccount,
+    DatePlan,
+    DayTable,
+    LoadControl,
+    OpenAccount,
+    Overdraft,
+    Prices,
+    ResetLoadTrips,
+    SetClock,
+    Setting,
+    TimeControl,
+    to_record,
+)
+
+REMOTE = "remote"  # the channel of a sale that goes over the line
+
+_WRITES: Mapping[type[Any], Write] = {
+    Prices: Write.PRICES,
+    DayTable: Write.DAY_TABLES,
+    DatePlan: Write.DATE_PLAN,
+    AlarmAmounts: Write.ALARMS,
+    Overdraft: Write.OVERDRAFT,
+    TimeControl: Write.TIME_CONTROL,
+    LoadControl: Write.LOAD_CONTROL,
+    ResetLoadTrips: Write.LOAD_CONTROL,
+    SetClock: Write.CLOCK,
+}  # everything else is the account
+# These set registers that prove purchases: not while one is under way.
+_RESETS_COUNTS = (OpenAccount, ClearAccount)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopUpOrder:
+    """Put this much of the customer's money into the meter."""
+
+    command_id: UUID
+    meter_id: int
+    amount_fen: int
+    operator_id: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchOrder:
+    """CUT, RESTORE or RELEASE one meter."""
+
+    command_id: UUID
+    meter_id: int
+    kind: CommandKind
+    operator_id: int
+    reason: str
+    approver_id: int | None = None
+    bulk_id: UUID | None = None
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureOrder:
+    """Write one setting into the meter."""
+
+    command_id: UUID
+    meter_id: int
+    setting: Setting
+    operator_id: int
+    reason: str
+    approver_id: int | None = None
+    bulk_id: UUID | None = None
+
+
+class Orders:
+    """Takes orders. Knows what each meter type can do, and the time."""
+
+    def __init__(self, clock: Clock, meter_types: Mapping[str, MeterType]) -> None:
+        self._clock = clock
+        self._meter_types = meter_types
+
+    async def top_up(self, tx: Transaction, order: TopUpOrder) -> Accepted | Rejected:
+        """Queue a top-up: its sale with the meter's next count, and its money reserved.
+
+        The customer's account must hold the money already.
+        """
+        at = self._clock.now()
+        refused = await self._admit(
+            tx,
+            order.command_id,
+            order.meter_id,
+            CommandKind.TOP_UP,
+            write=Write.TOP_UP,
+            amount_fen=order.amount_fen,
+        )
+        if refused is not None:
+            return refused
+        if not _is_sellable(order.amount_fen):
+            return Rejected(
+                Why.AMOUNT_OUT_OF_RANGE,
+                f"{order.amount_fen} fen is not between {AMOUNT_FEN_MIN} and {AMOUNT_FEN_MAX}",
+            )
+        customer = await accounts.customer_of_meter(tx, order.meter_id, at)
+        if customer.closed_at is not None:
+            return Rejected(Why.ACCOUNT_CLOSED)
+        count = await self._next_count(tx, order.meter_id)
+        if isinstance(count, Rejected):
+            return count
+        held = await accounts.balance(tx, customer.account_id)
+        if held.available_fen < order.amount_fen:
+            return Rejected(Why.NOT_PAID, f"{held.available_fen} fen of {order.amount_fen}")
+        sale_id = uuid5(order.command_id, "sale")
+        await sales.open_sale(
+            tx,
+            sale_id=sale_id,
+            meter_id=order.meter_id,
+            purchase_count=count,
+            amount_fen=order.amount_fen,
+            channel=REMOTE,
+            at=at,
+        )
+        dark = await switches.is_dark(tx, order.meter_id)
+        accepted = await self._give(
+            tx,
+            NewCommand(
+                command_id=order.command_id,
+                meter_id=order.meter_id,
+                kind=CommandKind.TOP_UP,
+                amount_fen=order.amount_fen,
+                purchase_count=count,
+                sale_id=sale_id,
+                details={"dark": True} if dark else {},
+                ordered_by=order.operator_id,
+                ordered_at=at,
+                reason=order.reason,
+            ),
+        )
+        await ledger.pending(
+            tx,
+            transfer_id=uuid5(order.command_id, "pending"),
+            debit=customer.account_id,
+            credit=(await accounts.account_of_meter(tx, order.meter_id, at)).account_id,
+            amount_fen=order.amount_fen,
+            operator_id=order.operator_id,
+            at=at,
+            command_id=order.command_id,
+            sale_id=sale_id,
+            reason=order.reason,
+        )
+        return accepted
+
+    async def switch(self, tx: Transaction, order: SwitchOrder) -> Accepted | Rejected:
+        """Queue a switching order. It replaces switching orders of this meter that still wait.
+
+        A restore soon after a cut waits until the relay may move again; a cut soon after a restore
+        is refused. Who may be cut at all is domain/supply.py's to say, before and once more right
+        before it is sent.
+        """
+        assert order.kind in SWITCHING
+        at = self._clock.now()
+        refused = await self._admit(
+            tx, order.command_id, order.meter_id, order.kind, write=Write.SWITCH
+        )
+        if refused is not None:
+            return refused
+        if order.approver_id == order.operator_id:
+            return Rejected(Why.SAME_PERSON)
+        last = await switches.last_switch(tx, order.meter_id)
+        free_at = may_toggle_at(order.kind, last, at, TOGGLE_GAP)
+        if free_at is not None and order.kind is CommandKind.CUT:
+            return Rejected(Why.TOGGLED_RECENTLY, f"not before {free_at.isoformat()}")
+        await settling.cancel_queued(
+            tx,
+            order.meter_id,
+            set(SWITCHING),
+            at,
+            f"replaced by a newer order to {order.kind.value}",
+        )
+        return await self._give(
+            tx,
+            NewCommand(
+                command_id=order.command_id,
+                meter_id=order.meter_id,
+                kind=order.kind,
+                ordered_by=order.operator_id,
+                approved_by=order.approver_id,
+                ordered_at=at,
+                reason=order.reason,
+                not_before=max(filter(None, (free_at, order.not_before)), default=None),
+                bulk_id=order.bulk_id,
+            ),
+        )
+
+    async def configure(self, tx: Transaction, order: ConfigureOrder) -> Accepted | Rejected:
+        """Queue a setting; a bad one cannot be made (BadSetting)."""
+        at = self._clock.now()
+        write = _WRITES.get(type(order.setting), Write.ACCOUNT)
+        details = to_record(order.setting)
+        refused = await self._admit(
+            tx,
+            order.command_id,
+            order.meter_id,
+            CommandKind.CONFIGURE,
+            write=write,
+            details=details,
+        )
+        if refused is not None:
+            return refused
+        if order.approver_id == order.operator_id:
+            return Rejected(Why.SAME_PERSON)
+        if isinstance(order.setting, _RESETS_COUNTS):
+            sale = await sales.open_of_meter(tx, order.meter_id)
+            if sale is not None:
+                return Rejected(Why.SALE_OPEN, f"{sale.amount_fen} fen under {sale.purchase_count}")
+        return await self._give(
+            tx,
+            NewCommand(
+                command_id=order.command_id,
+                meter_id=order.meter_id,
+                kind=CommandKind.CONFIGURE,
+                details=details,
+                ordered_by=order.operator_id,
+                approved_by=order.approver_id,
+                ordered_at=at,
+                reason=order.reason,
+                bulk_id=order.bulk_id,
+            ),
+        )
+
+    async def _admit(
+        self,
+        tx: Transaction,
+        command_id: UUID,
+        meter_id: int,
+        kind: CommandKind,
+        *,
+        write: Write,
+        amount_fen: int | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Accepted | Rejected | None:
+        """The order that has this id already, or why the meter cannot have one; None: go on."""
+        type_name = await sales.lock_meter(tx, meter_id)
+        there = await commands.find(tx, command_id)
+        if there is not None:
+            same = (there.meter_id, there.kind) == (meter_id, kind) and (
+                amount_fen in (None, there.amount_fen)
+                and (details is None or details == there.details)
+            )
+            return Accepted(there, repeated=True) if same else _reused(command_id)
+        if type_name is None:
+            return Rejected(Why.NO_SUCH_METER)
+        meter_type = self._meter_types.get(type_name)
+        if meter_type is None or write not in meter_type.writes:
+            return Rejected(Why.METER_HAS_NO_SUCH_WRITE, f"{type_name} has no {write.value}")
+        return None
+
+    async def _next_count(self, tx: Transaction, meter_id: int) -> int | Rejected:
+        freeze = await sales.frozen(tx, meter_id)
+        if freeze is not None:
+            return Rejected(Why.SALES_FROZEN, freeze.reason)
+        sale = await sales.open_of_meter(tx, meter_id)
+        if sale is not None:
+            return Rejected(Why.SALE_OPEN, f"{sale.amount_fen} fen under {sale.purchase_count}")
+        count = next_count(
+            await sales.agreed_count(tx, meter_id), await sales.seen_count(tx, meter_id)
+        )
+        if isinstance(count, Doubt):
+            return Rejected(Why.SALES_FROZEN, count.detail)
+        return Rejected(Why.COUNT_UNKNOWN) if count is None else count
+
+    async def _give(self, tx: Transaction, new: NewCommand) -> Accepted | Rejected:
+        if not await commands.insert(tx, new):
+            return _reused(new.command_id)  # given for another meter in this very moment
+        given = await commands.find(tx, new.command_id)
+        assert given is not None, "just inserted"
+        assert given.state is CommandState.QUEUED
+        return Accepted(given)
+
+
+def _is_sellable(amount_fen: object) -> bool:
+    """A whole number of fen, within what one sale may be. A bool is no amount."""
+    return type(amount_fen) is int and AMOUNT_FEN_MIN <= amount_fen <= AMOUNT_FEN_MAX
+
+
+def _reused(command_id: UUID) -> Rejected:
+    return Rejected(Why.ID_REUSED, str(command_id))
