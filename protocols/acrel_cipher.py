@@ -25,8 +25,8 @@ Key = tuple[int, int, int, int]
 
 def encipher(plain: bytes, key: Key) -> bytes:
     """A whole frame as ciphertext, padded with zeros to full blocks."""
-    padded = plain.ljust(_padded(len(plain)), b"\0")
-    return b"".join(_encipher_block(a, b, key) for a, b in _halves(padded))
+    blocks = plain.ljust(padded(len(plain)), b"\0")
+    return b"".join(_encipher_block(a, b, key) for a, b in _halves(blocks))
 
 
 def decipher(ciphertext: bytes, key: Key) -> bytes:
@@ -57,7 +57,7 @@ def enciphered(request: Request, site_key: SiteKey | None) -> Request:
         new_reader=partial(
             CipherReplyReader, request.new_reader, request.frame[:2], size, site_key
         ),
-        reply_bytes_max=_padded(size),
+        reply_bytes_max=padded(size),
     )
 
 
@@ -88,7 +88,7 @@ class CipherReplyReader:
         self._buffer += data
         self._answer = self._search()
         # Fewer bytes than an answer has can only be the beginning of one.
-        self._buffer = self._buffer[-(_padded(self._size) - 1) :]
+        self._buffer = self._buffer[-(padded(self._size) - 1) :]
 
     def next_event(self) -> Answer | None:
         answer, self._answer = self._answer, None
@@ -100,7 +100,7 @@ class CipherReplyReader:
         except ValueError:  # taken away meanwhile: only a plain answer can be read
             return None
         for size, head in ((self._size, self._reply), (REFUSAL_BYTES, self._refusal)):
-            for window in _windows(self._buffer, _padded(size)):
+            for window in _windows(self._buffer, padded(size)):
                 plain = decipher(window, key)
                 frame = plain[:size]
                 if frame[:2] == head and crc_ok(frame) and not any(plain[size:]):
@@ -112,7 +112,8 @@ def _windows(data: bytes, size: int) -> Iterator[bytes]:
     return (data[at : at + size] for at in range(len(data) - size + 1))
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
+    """How long a frame of this length is as ciphertext."""
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 

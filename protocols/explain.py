@@ -21,14 +21,14 @@ from protocols.acrel_blocks import (
     sane,
 )
 from protocols.acrel_driver import TYPE_NAMES
+from protocols.acrel_write import MASKED_WRITE
 from protocols.exchange import ProtocolError
+from protocols.explain_write import explain_unsealed, explain_write, shown_hex
 from protocols.modbus import READ_HOLDING, READ_INPUT, WRITE_REGISTERS, crc_ok
 from protocols.reading import Alarm, Control, Quantity, Values, meter_dial
 from protocols.registers import Register, decode_registers
 
 Q = Quantity
-
-HEX_BYTES_MAX = 16  # of data nobody can name: enough to compare two frames by eye
 
 REFUSALS = {
     1: "no such function",
@@ -43,7 +43,6 @@ REFUSALS = {
     11: "gateway gets no answer",
 }
 READS = (READ_HOLDING, READ_INPUT)
-ACREL_MASKED_WRITE = 0x20  # spec acrel.md 3.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +58,18 @@ class _Read:
 def explain(frame: bytes, request: bytes | None = None) -> str:
     """What a frame says. `request` is the last frame sent on its line, if known. Never raises."""
     if len(frame) < 4:
-        return f"{len(frame)} bytes, too short for a frame: {_hex(frame)}"
+        return f"{len(frame)} bytes, too short for a frame: {shown_hex(frame)}"
     if not crc_ok(frame):
-        return f"{len(frame)} bytes without a good checksum: {_hex(frame)}"
+        maybe = explain_unsealed(len(frame))
+        return f"{len(frame)} bytes without a good checksum{maybe}: {shown_hex(frame)}"
     asked = _as_read(request)
     if asked is not None and request != frame and frame[:2] == bytes((asked.unit, asked.function)):
         return _read_answer(frame, asked)
-    return _alone(frame)
+    return _alone(frame, request)
 
 
-def _alone(frame: bytes) -> str:
-    """A frame with a good checksum, without knowing what was asked."""
+def _alone(frame: bytes, request: bytes | None) -> str:
+    """A frame with a good checksum that is no answer to a read."""
     unit, function = frame[0], frame[1]
     if function & 0x80 and len(frame) == 5:
         why = REFUSALS.get(frame[2], "unknown")
@@ -78,9 +78,9 @@ def _alone(frame: bytes) -> str:
         return f"read {read.address:#06x}+{read.count} of unit {unit}"
     if function in READS and len(frame) == frame[2] + 5:
         return _read_answer(frame, None)
-    if function in (WRITE_REGISTERS, ACREL_MASKED_WRITE):
-        return _write(frame)
-    return f"unit {unit}, function {function:#04x}, {len(frame)} bytes: {_hex(frame[2:-2])}"
+    if function in (WRITE_REGISTERS, MASKED_WRITE):
+        return explain_write(frame, request)
+    return f"unit {unit}, function {function:#04x}, {len(frame)} bytes: {shown_hex(frame[2:-2])}"
 
 
 def _as_read(frame: bytes | None) -> _Read | None:
@@ -95,29 +95,17 @@ def _read_answer(frame: bytes, asked: _Read | None) -> str:
     payload = frame[3:-2]
     said = f"answer of unit {frame[0]}: {len(payload)} bytes"
     if len(payload) != frame[2]:
-        return f"{said}, but its byte count says {frame[2]}: {_hex(payload)}"
+        return f"{said}, but its byte count says {frame[2]}: {shown_hex(payload)}"
     if asked is None:
-        return f"{said}: {_hex(payload)}"
+        return f"{said}: {shown_hex(payload)}"
     if len(payload) != 2 * asked.count:
-        return f"{said}, but {2 * asked.count} were asked for: {_hex(payload)}"
+        return f"{said}, but {2 * asked.count} were asked for: {shown_hex(payload)}"
     known = _KNOWN_BLOCKS.get((asked.address, asked.count))
     try:
-        meaning = known(payload) if known else f"from {asked.address:#06x}: {_hex(payload)}"
+        meaning = known(payload) if known else f"from {asked.address:#06x}: {shown_hex(payload)}"
     except ProtocolError as error:
         meaning = str(error)
     return f"{said}, {meaning}"
-
-
-def _write(frame: bytes) -> str:
-    unit, address = frame[0], int.from_bytes(frame[2:4], "big")
-    name = "write" if frame[1] == WRITE_REGISTERS else "masked write"
-    if len(frame) == 8 and frame[1] == WRITE_REGISTERS:
-        count = int.from_bytes(frame[4:6], "big")
-        return f"unit {unit} has written {address:#06x}+{count}"
-    if len(frame) >= 9 and len(frame) == frame[6] + 9:
-        count = int.from_bytes(frame[4:6], "big")
-        return f"{name} {address:#06x}+{count} of unit {unit}: {_hex(frame[7:-2])}"
-    return f"unit {unit}, {name}, {len(frame)} bytes: {_hex(frame[2:-2])}"
 
 
 def _live(payload: bytes) -> str:
@@ -183,8 +171,3 @@ _SPOKEN: dict[Quantity, Callable[[int], str]] = {
     Q.CONTROLS: lambda v: _flags(Control, v, "controls"),
     Q.CLOCK: lambda v: f"dial {meter_dial(v):%Y-%m-%d %H:%M:%S}",
 }
-
-
-def _hex(data: bytes) -> str:
-    shown = data[:HEX_BYTES_MAX].hex(" ")
-    return f"{shown} …" if len(data) > HEX_BYTES_MAX else shown or "empty"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from protocols.explain import explain
 from tests.protocols.slave import sealed
 from tests.protocols.test_acrel import PREPAID_PAYLOAD, live_payload
-from tests.protocols.vectors import ACREL, LIVE_FRAME
+from tests.protocols.vectors import ACREL, LIVE_FRAME, ORDERS
 
 ASK_LIVE = bytes.fromhex(ACREL["reads"][0]["hex"])
 ASK_PREPAID = sealed(bytes.fromhex("010304000019"))
@@ -73,7 +73,7 @@ ASK_PREPAID = sealed(bytes.fromhex("010304000019"))
         (
             bytes.fromhex(ACREL["writes"][0]["hex"]),
             None,
-            "write 0x0057+2 of unit 1: 00 01 00 01",
+            "write 0x0057+2 of unit 1: trip",
         ),
         (
             sealed(bytes.fromhex("011000570002")),
@@ -83,7 +83,55 @@ ASK_PREPAID = sealed(bytes.fromhex("010304000019"))
         (
             bytes.fromhex(ACREL["purchase of 100.00 yuan, count 13"]),
             None,
-            "masked write 0x0100+4 of unit 1: 00 00 27 10 00 0d 00 00",
+            "masked write 0x0100+4 of unit 1: purchase 100.00 under count 13",
+        ),
+        (
+            bytes.fromhex(ORDERS["fc20_open_account"]),
+            None,
+            "masked write 0x0200+30 of unit 1: prepaid on, credit 0.00, purchase count 0, "
+            "total purchased 0.00, base amount 0.00, alarms 20.00/5.00, "
+            "prices 1.20/0.95/0.65/0.35, overdraft 0.00, meter number 012307210085",
+        ),
+        (
+            bytes.fromhex(ORDERS["fc20_set_clock"]),
+            None,
+            "masked write 0x0354+5 of unit 1: dial 2025-03-14 10:20:30",
+        ),
+        (
+            bytes.fromhex(ORDERS["fc20_load_control"]),
+            None,
+            "masked write 0x0400+13 of unit 1: load control of L1 on",
+        ),
+        (
+            bytes.fromhex(ORDERS["fc20_forced_control_L1_tool_quirk"]),
+            None,
+            "masked write 0x0500+5 of unit 1: L1 forced to state 1",
+        ),
+        (
+            bytes.fromhex(ORDERS["adf_write_3ph_prices"]),
+            None,
+            "write 0x0537+8 of unit 13: prices 0.21/0.21/0.18/0.21",
+        ),
+        (
+            bytes.fromhex(ORDERS["adf_write_1ph_topup_registers"]),
+            None,
+            "write 0x050d+3 of unit 25: purchase 100.00 under count 4",
+        ),
+        (
+            bytes.fromhex(ORDERS["fc20_purchase_encrypted_testkey"]),
+            None,
+            "20 bytes without a good checksum (as long as an enciphered purchase): ",
+        ),
+        (
+            sealed(b"\x01\x20\x01\x00\x00\x04" + bytes(7)),
+            bytes.fromhex(ORDERS["fc20_purchase_100yuan_count13"]),
+            "unit 1 answers the masked write 0x0100, which proves nothing: "
+            "01 00 00 04 00 00 00 00 00 00 00",
+        ),
+        (
+            sealed(b"\x01\x20\x04\x00\x02\x00\x02"),
+            sealed(bytes.fromhex("012003ff00010200 00")),
+            "unit 1 answers the masked write 0x03ff for all circuits; boards that failed: 1, 3",
         ),
         (LIVE_FRAME[:40], ASK_LIVE, "40 bytes without a good checksum: "),
         (b"\x01", None, "1 bytes, too short for a frame: 01"),

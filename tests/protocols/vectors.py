@@ -11,3 +11,4 @@ ACREL: dict[str, Any] = json.loads(
 )
 LIVE_FRAME = bytes.fromhex(ACREL["answers"][0]["hex"])
 LIVE_PAYLOAD = LIVE_FRAME[3:-2]
+ORDERS: dict[str, str] = ACREL["orders"]
