@@ -7,15 +7,14 @@ told. The same ladder plans a list of thousands and looks once more right before
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from headend.domain.commands import CommandKind
 from headend.domain.friendly_hours import Calendar
+from headend.domain.limits import TOGGLE_GAP
 
-# A relay that is switched more often wears out, and a fridge behind it does not start.
-TOGGLE_GAP = timedelta(minutes=10)
 # One missed night makes a balance too old: the payment of yesterday may not be in it.
 CREDIT_AGE_MAX = timedelta(hours=24)
 # Two clocks that are not quite set; a reading dated further ahead is not believed.
@@ -108,6 +107,9 @@ class SwitchPlan:
 Objection = Callable[[MeterFacts, CutRules, datetime], str | None]
 
 
+_LEFT_DARK: Mapping[CommandKind | None, bool] = {CommandKind.CUT: True, CommandKind.RESTORE: False}
+
+
 def is_dark(meter: MeterFacts) -> bool | None:
     """Whether the relay is open, by whatever is newer: the reading or our own last order.
 
@@ -117,8 +119,9 @@ def is_dark(meter: MeterFacts) -> bool | None:
         meter.read_at is None or meter.switched_at > meter.read_at
     )
     if order_is_newer:
-        # An order without proof took away what the older reading knew.
-        return None if meter.switched_to is None else meter.switched_to is CommandKind.CUT
+        # An order without proof took away what the older reading knew, and a release leaves the
+        # relay to the meter: only a look tells.
+        return _LEFT_DARK.get(meter.switched_to)
     if meter.relay_closed_bits is None:
         return None
     return meter.relay_closed_bits == 0

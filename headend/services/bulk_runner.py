@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
@@ -26,8 +25,10 @@ from headend.domain.bulk import (
 )
 from headend.domain.clock import Clock
 from headend.domain.commands import Accepted, CommandKind, CommandState, Rejected, Why
-from headend.domain.supply import TOGGLE_GAP, MeterFacts, Rule, Spared
+from headend.domain.limits import TOGGLE_GAP
+from headend.domain.supply import MeterFacts, Rule, Spared
 from headend.services.bulk import halt, plan_for
+from headend.services.orders import SwitchOrder
 from headend.store import bulk as store
 from headend.store import bulk_items, supply
 from headend.store.database import Database, Transaction
@@ -46,27 +47,15 @@ RETRY_AFTER = timedelta(seconds=10)
 _AT_ONCE = timedelta(0)
 _LOOK = timedelta(seconds=LOOK_S)
 # What an order is refused for by a rule, as opposed to by a mistake.
-_SPARING = frozenset({Why.PROTECTED, Why.LOCKED_OUT, Why.TOGGLED_RECENTLY, Why.ACCOUNT_CLOSED})
+_SPARING = frozenset(
+    {Why.PROTECTED, Why.LOCKED_OUT, Why.TOGGLED_RECENTLY, Why.METER_HAS_NO_SUCH_WRITE}
+)
 # A restore is not given up for these: it waits.
 _PASSING = frozenset({Rule.COMMAND_OPEN, Rule.TOGGLED_RECENTLY})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchWish:
-    """One meter's order out of a job."""
-
-    command_id: UUID
-    meter_id: int
-    kind: CommandKind  # CUT or RESTORE
-    by: int
-    approved_by: int | None
-    reason: str
-    bulk_id: UUID
-    now: datetime
-
-
-# Gives one order in the transaction; the same id twice is one order.
-Switch = Callable[[Transaction, SwitchWish], Awaitable[Accepted | Rejected]]
+# services/orders.py Orders.switch: the same id twice is one order.
+Switch = Callable[[Transaction, SwitchOrder], Awaitable[Accepted | Rejected]]
 
 
 def command_id_of(job: Job, meter_id: int) -> UUID:
@@ -267,17 +256,16 @@ class BulkRunner:
         self, tx: Transaction, job: Job, meter: MeterFacts, now: datetime
     ) -> list[tuple[int, ItemState, str, str]]:
         """Order one meter; returns what must be said of it when it was not accepted."""
-        wish = SwitchWish(
+        order = SwitchOrder(
             command_id=command_id_of(job, meter.meter_id),
             meter_id=meter.meter_id,
             kind=job.action,
-            by=job.planned_by,
-            approved_by=job.approved_by,
+            operator_id=job.planned_by,
+            approver_id=job.approved_by,
             reason=job.reason,
             bulk_id=job.bulk_id,
-            now=now,
         )
-        match await self._switch(tx, wish):
+        match await self._switch(tx, order):
             case Accepted(command=command):
                 await bulk_items.ordered(
                     tx, job.bulk_id, meter.meter_id, command.command_id, batch=job.batch, at=now

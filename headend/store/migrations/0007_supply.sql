@@ -1,7 +1,7 @@
 -- Who may be cut, and switching many meters: protections, lock-outs, calendars, bulk jobs.
 --
--- All of this is evidence when a room was dark that should not have been, so nothing is deleted and
--- little is changed: a protection or lock-out is lifted once, a calendar is replaced by a newer one.
+-- All of this is evidence when a room was dark that should not have been, so nothing is deleted
+-- and little is changed: a protection or lock-out is lifted once, a calendar gets a successor.
 
 CREATE FUNCTION supply_evidence_stays() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -112,7 +112,7 @@ CREATE TABLE bulk_item (
     rule text NOT NULL DEFAULT '',  -- of spared: headend/domain/supply.py Rule
     detail text NOT NULL DEFAULT '',  -- one sentence
     command_id uuid CONSTRAINT a_command_belongs_to_one_item UNIQUE REFERENCES command,
-    not_before timestamptz,  -- of a restore that has to wait: for the toggle gap, for an order to end
+    not_before timestamptz,  -- of a restore that waits: for the toggle gap, for an order to end
     changed_at timestamptz,  -- when it last moved; a job in which nothing moves is stalled
     CONSTRAINT a_meter_is_in_a_list_once PRIMARY KEY (bulk_id, meter_id),
     CONSTRAINT two_items_cannot_share_a_turn UNIQUE (bulk_id, position),
