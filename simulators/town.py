@@ -31,6 +31,7 @@ from simulators.wire import LineReport, WireTiming
 log = logging.getLogger(__name__)
 
 _EPOCH_S = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
+DARK_FEN = 125  # spent a little more than paid: the relay opened some time ago
 _MODELS = {"acrel_ddsy1352": DDSY1352, "acrel_dtsy1352": DTSY1352}
 
 
@@ -180,6 +181,8 @@ class Town:
             eight_rates=plan.eight_rates,
             now_ms=self._clock.now_ms,
         )
+        if plan.dark:
+            meter.credited_fen = -DARK_FEN
         self.meters[plan.name] = meter
         return meter
 

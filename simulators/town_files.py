@@ -72,6 +72,7 @@ def truth(plan: TownPlan, *, control: Path, speed: int, pid: int) -> dict[str, A
                 "cabinet": meter.cabinet,
                 "meter_number": meter.number if meter.cabinet is None else None,
                 "gap": None if meter.gap is None else meter.gap.value,
+                "dark": meter.dark,
             }
             for line in plan.lines
             for meter in line.meters

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from simulators.adf_cabinet import CabinetPlan, UserKind
 from simulators.load import Profile
@@ -51,6 +51,7 @@ class MeterPlan:
     eight_rates: bool = False
     cabinet: str | None = None
     gap: Gap | None = None
+    dark: bool = False  # its credit has run out: the relay is open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +210,7 @@ def plan_town(seed: int = 1) -> TownPlan:
             is_dead=True,
         ),
     )
-    return TownPlan(seed=seed, rooms=tuple(planner.rooms), lines=lines)
+    return TownPlan(seed=seed, rooms=tuple(planner.rooms), lines=tuple(map(_one_dark, lines)))
 
 
 def _plum_riser(planner: _Planner) -> LinePlan:
@@ -235,6 +236,15 @@ def _plum_riser(planner: _Planner) -> LinePlan:
         + plain_users
         + planner.row("acrel_ddsy1352", range(101, 113), building=0),
     )
+
+
+def _one_dark(line: LinePlan) -> LinePlan:
+    """On each living line with plain meters the third of them sits in the dark."""
+    healthy = [m for m in line.meters if m.gap is None and m.cabinet is None]
+    if line.is_dead or len(healthy) < 3:
+        return line
+    meters = tuple(replace(m, dark=m is healthy[2]) for m in line.meters)
+    return replace(line, meters=meters)
 
 
 def _bamboo_riser(planner: _Planner) -> LinePlan:
