@@ -50,15 +50,13 @@ class BooksWhy(enum.Enum):
     """Why a named operation was not booked, in order of precedence; the values are stable codes."""
 
     NO_SUCH_ACCOUNT = "no-such-account"
-    NO_SUCH_SALE = "no-such-sale"
     AMOUNT_OUT_OF_RANGE = "amount-out-of-range"
     WRONG_ACCOUNTS = "wrong-accounts"  # the operation never moves money between such two
     ACCOUNT_CLOSED = "account-closed"
     REASON_NEEDED = "reason-needed"
     SECOND_PERSON_NEEDED = "second-person-needed"
     SAME_PERSON = "same-person"
-    SALE_NOT_OPEN = "sale-not-open"  # landed, reversed or burned already
-    COPY_LEFT = "copy-left"  # a write left this program: the count has to be burned first
+    SALE_OPEN = "sale-open"  # it may still land: nothing is said about this meter's money yet
     BALANCE_TOO_LOW = "balance-too-low"
     ID_REUSED = "id-reused"  # the id belongs to another transfer
 

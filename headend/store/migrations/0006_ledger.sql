@@ -246,7 +246,7 @@ CREATE TABLE alarm (
     cleared_at timestamptz
 );
 -- What lasts is one alarm, however often it is seen.
-CREATE UNIQUE INDEX an_alarm_is_raised_once ON alarm (code, meter_id) NULLS NOT DISTINCT
+CREATE UNIQUE INDEX an_alarm_is_raised_once ON alarm (code, (coalesce(meter_id, 0)))
     WHERE cleared_at IS NULL;
 
 -- The chain over transfers and command events in the order in which they were sealed; the algorithm
