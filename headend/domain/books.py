@@ -94,9 +94,9 @@ def may_not_ask(
 ) -> NotBooked | None:
     """What is missing around an operation: amount in range, reason, second person. None: nothing.
 
-    Two accounts of one person are one person.
+    Two accounts of one person are one person. An amount that is no whole number is out of range.
     """
-    if not AMOUNT_FEN_MIN <= amount_fen <= AMOUNT_FEN_MAX:
+    if type(amount_fen) is not int or not AMOUNT_FEN_MIN <= amount_fen <= AMOUNT_FEN_MAX:
         return NotBooked(
             BooksWhy.AMOUNT_OUT_OF_RANGE,
             f"{AMOUNT_FEN_MIN} to {AMOUNT_FEN_MAX} fen, not {amount_fen}",
