@@ -16,7 +16,7 @@ from simulators.acrel_live import (
     u16,
     u32,
 )
-from simulators.acrel_orders import forced_control, masked_orders
+from simulators.acrel_orders import TimeTables, forced_control, masked_orders
 from simulators.metering import Look, Meter
 from simulators.modbus_meter import Area, Memory, Order, Unit
 from simulators.rtu import READ_WORDS_MAX
@@ -88,6 +88,7 @@ def acrel_unit(model: Model, meter: Meter, unit: int, firmware: Firmware | None 
         day_table_2,
         date_plan,
     )
+    time_tables = TimeTables(model.phases)
     live_words = LIVE_WORDS_8_RATES if firmware.eight_rates else LIVE_WORDS
     live = make_live(model.type_code, eight_rates=firmware.eight_rates, ct=firmware.ct)
     areas = [
@@ -99,6 +100,7 @@ def acrel_unit(model: Model, meter: Meter, unit: int, firmware: Firmware | None 
         # Two ports with the same layout: address, baud, parity and stop index, meter number.
         Area(0x0360, 5, lambda look: bytes((unit, 3, 0, 0)) + bytes.fromhex(look.meter_number)),
         Area(0x0365, 5, lambda look: bytes((unit, 3, 0, 0)) + bytes.fromhex(look.meter_number)),
+        Area(0x0420, time_tables.words, lambda _: time_tables.image()),
         Area(0x0480, model.load_words, lambda look: _load_block(look, model.load_words)),
         *(memory.area for memory in memories),
     ]
@@ -112,7 +114,7 @@ def acrel_unit(model: Model, meter: Meter, unit: int, firmware: Firmware | None 
         meter=meter,
         areas=areas,
         orders=[Order(0x0057, 2, forced_control(meter)), *(m.order for m in memories)],
-        masked=masked_orders(meter, refuse_aloud=firmware.refuse_aloud),
+        masked=masked_orders(meter, refuse_aloud=firmware.refuse_aloud) | time_tables.orders(),
         read_words_max=firmware.read_words_max,
     )
 
@@ -174,8 +176,8 @@ def _load_block(look: Look, words: int) -> bytes:
     limit = look.load_limit
     one = (
         u16(min(limit.max_w, 0xFFFF))
-        + u16(0)
-        + u16(0)
+        + u16(limit.step_w)
+        + u16(limit.power_factor_permille)
         + u16(look.load_trips)
         + u16(limit.trips_allowed)
         + bytes((min(limit.recover_s // 10, 255), 0))

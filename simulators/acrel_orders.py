@@ -16,13 +16,15 @@ from simulators.rtu import No
 
 PURCHASE = 0x0100
 SETTINGS = 0x0200
+TIME_CONTROL = (0x0300, 0x031C, 0x0338)  # L1, L2, L3
 CLOCK = 0x0354
-LOAD_CONTROL = 0x0400
+LOAD_CONTROL = (0x0400, 0x040D, 0x041A)  # L1, L2, L3: here they share one limit
 LOAD_COUNTS = 0x0410
 FORCED = 0x0500
 
 _PURCHASE_BYTES = 8
 _SETTINGS_BYTES = 60
+_TIME_BYTES = 56
 _CLOCK_BYTES = 10
 _LOAD_BYTES = 26
 _LOAD_COUNT_BYTES = 8
@@ -49,7 +51,7 @@ def masked_orders(
         PURCHASE: purchase,
         SETTINGS: lambda data: _apply_settings(meter, data),
         CLOCK: lambda data: _set_clock(meter, data),
-        LOAD_CONTROL: lambda data: _load_control(meter, data),
+        **dict.fromkeys(LOAD_CONTROL, lambda data: _load_control(meter, data)),
         LOAD_COUNTS: lambda data: _load_counts(meter, data),
         FORCED: lambda data: _forced_by_phase(meter, data),
     }
@@ -80,6 +82,63 @@ def purchase_registers(meter: Meter) -> Callable[[int, bytes], Written]:
         if offset or len(data) != 6:
             return No.ADDRESS
         meter.purchase(_u32(data, 0), _u16(data, 4))
+        return None
+
+    return write
+
+
+class TimeTables:
+    """Time control (spec acrel.md 2.6): kept and shown; this meter's relay does not heed it."""
+
+    def __init__(self, phases: int) -> None:
+        self.words = 1 + 26 * phases
+        self._on = [False] * phases
+        # Rest-day mask, two bytes nobody can name, then both tables.
+        self._tables = [bytes((0, 0, 7, phase)).ljust(52, b"\0") for phase in range(phases)]
+
+    def image(self) -> bytes:
+        """Registers 0x0420 on: with three phases, bits 0 to 2 of the switch are L3, L2, L1."""
+        switch = int(self._on[0])
+        if len(self._on) > 1:
+            switch = sum(4 >> phase for phase, on in enumerate(self._on) if on)
+        return switch.to_bytes(2, "big") + b"".join(self._tables)
+
+    def orders(self) -> dict[int, Callable[[bytes], Written]]:
+        """The handlers of the phases there are."""
+        return {TIME_CONTROL[phase]: self._write_of(phase) for phase in range(len(self._on))}
+
+    def _write_of(self, phase: int) -> Callable[[bytes], Written]:
+        def write(data: bytes) -> Written:
+            if len(data) != _TIME_BYTES:
+                return No.VALUE
+            table = self._tables[phase]
+            if data[0]:
+                self._on[phase] = bool(data[1])
+            if data[2]:
+                table = bytes((0, data[4])) + data[5:7] + table[4:]
+            if data[7]:
+                table = table[:4] + data[8:]
+            self._tables[phase] = table
+            return None
+
+        return write
+
+
+def load_registers(meter: Meter) -> Callable[[int, bytes], Written]:
+    """A cabinet's second way to set load control: registers 0x0700 on (spec acrel.md 2.10)."""
+
+    def write(offset: int, data: bytes) -> Written:
+        limit, words = meter.load_limit, [_u16(data, at) for at in range(0, len(data), 2)]
+        match (offset, words):
+            case (0, [on, max_w, step_w, factor]):
+                limit = replace(
+                    limit, on=bool(on), max_w=max_w, step_w=step_w, power_factor_permille=factor
+                )
+            case (5, [trips_allowed, recover]):
+                limit = replace(limit, trips_allowed=trips_allowed, recover_s=10 * recover)
+            case _:
+                return No.ADDRESS
+        meter.set_load_limit(limit)
         return None
 
     return write
@@ -143,7 +202,9 @@ def _load_control(meter: Meter, data: bytes) -> Written:
     if data[0]:
         limit = replace(limit, on=bool(data[1]))
     if data[2]:
-        limit = replace(limit, max_w=_u16(data, 3))
+        limit = replace(
+            limit, max_w=_u16(data, 3), step_w=_u16(data, 5), power_factor_permille=_u16(data, 7)
+        )
     if data[9]:
         limit = replace(limit, recover_s=10 * data[10])
     if data[11]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from simulators.acrel_live import LIVE_START, LIVE_WORDS, live_block, rates_u32, u16, week_byte
-from simulators.acrel_orders import decode_clock, masked_orders, purchase_registers
+from simulators.acrel_orders import decode_clock, load_registers, masked_orders, purchase_registers
 from simulators.adf_images import (
     month_record,
     prepaid_registers,
@@ -123,6 +123,7 @@ def _unit(meter: Meter, *, phase: int, size_class: int, limit: int) -> Unit:
         orders=[
             Order(0x0500, 19, _prepaid_writer(meter, purchase_at=0x0D)),
             time_control.order,
+            Order(0x0700, 8, load_registers(meter)),
         ],
         records=[
             Records(0x1A00, MONTHS_KEPT, RECORD_WORDS, month_record),
@@ -199,8 +200,8 @@ def _load_registers(look: Look) -> bytes:
     return (
         u16(limit.on)
         + u16(min(limit.max_w, 0xFFFF))
-        + u16(0)
-        + u16(0)
+        + u16(limit.step_w)
+        + u16(limit.power_factor_permille)
         + u16(look.load_trips)
         + u16(limit.trips_allowed)
         + u16(limit.recover_s // 10)

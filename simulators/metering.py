@@ -68,6 +68,9 @@ class LoadLimit:
     max_w: int = 13_200
     trips_allowed: int = 3  # after so many the relay stays open until the count is reset
     recover_s: int = 60
+    # Kept and shown; this meter's loads know no sudden steps.
+    step_w: int = 0
+    power_factor_permille: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,7 +194,14 @@ def test_settings_clock_and_load_control() -> None:
     assert (it.account.alarm_1_fen, it.account.alarm_2_fen) == (2000, 500)
     assert (it.remaining_fen, it.purchase_count, it.number) == (0, 0, "012307210085")
     assert it.look().dial_ms == dial_ms_of(datetime(2025, 3, 14, 10, 20, 30))  # noqa: DTZ001
-    assert it.load_limit == LoadLimit(on=True, max_w=5_000, trips_allowed=3, recover_s=60)
+    assert it.load_limit == LoadLimit(
+        on=True,
+        max_w=5_000,
+        trips_allowed=3,
+        recover_s=60,
+        step_w=3_000,
+        power_factor_permille=900,
+    )
     assert it.forced is Forced.OPEN
 
 
