@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, LiteralString, TypeAlias
 
 import psycopg
@@ -77,6 +77,10 @@ class Transaction:
         """The first column of the first row, or None."""
         row = await self.row(query, *values, named=named)
         return row[0] if row else None
+
+
+# What opens a transaction: Database.transaction, or something that limits how many there are.
+Transact: TypeAlias = Callable[[], AbstractAsyncContextManager[Transaction]]
 
 
 class Database:

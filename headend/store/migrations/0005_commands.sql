@@ -117,6 +117,10 @@ CREATE INDEX commands_to_look_at ON command (look_again_at) WHERE state = 'unkno
 CREATE INDEX commands_of_a_meter ON command (meter_id, ordered_at);
 CREATE INDEX commands_of_a_bulk ON command (bulk_id) WHERE bulk_id IS NOT NULL;
 CREATE INDEX commands_that_follow ON command (cause_id) WHERE cause_id IS NOT NULL;
+CREATE INDEX top_ups_under_way ON command (ordered_at) WHERE kind = 'top_up'
+    AND state IN ('queued', 'claimed', 'sent', 'unknown', 'escalated');
+CREATE INDEX restores_without_light ON command (ordered_at) WHERE kind = 'restore'
+    AND state <> 'confirmed' AND cause_id IS NOT NULL;
 CREATE INDEX commands_of_a_sale ON command (sale_id) WHERE sale_id IS NOT NULL;
 
 -- The table of domain/commands.py TRANSITIONS, once more.
