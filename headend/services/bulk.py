@@ -185,7 +185,7 @@ async def take_off(
     if await bulk_items.take_off(tx, bulk_id, meter_ids, reason, now):
         changed = await _list_sha256(tx, job)
         await store.list_changed(tx, bulk_id, changed, by=by, at=now)
-    return await _job(tx, bulk_id)
+    return await find(tx, bulk_id)
 
 
 async def approve(
@@ -204,7 +204,7 @@ async def approve(
     if sha256 != job.sha256 or sha256 != await _list_sha256(tx, job):
         return Refused(NotNow.LIST_CHANGED)
     await store.approve(tx, bulk_id, sha256, by=by, at=now)
-    return await _job(tx, bulk_id)
+    return await find(tx, bulk_id)
 
 
 async def start(tx: Transaction, bulk_id: UUID, *, by: int, now: datetime) -> Job | Refused:
@@ -220,7 +220,7 @@ async def start(tx: Transaction, bulk_id: UUID, *, by: int, now: datetime) -> Jo
     if job.state is JobState.PLANNED:
         await store.to_state(tx, bulk_id, JobState.APPROVED, at=now, by=by)
     await store.to_state(tx, bulk_id, JobState.CANARY, at=now, by=by)
-    return await _job(tx, bulk_id)
+    return await find(tx, bulk_id)
 
 
 async def _why_not_start(tx: Transaction, job: Job, now: datetime) -> Refused | None:
@@ -245,7 +245,7 @@ async def go_on(tx: Transaction, bulk_id: UUID, *, by: int, now: datetime) -> Jo
     if job.state is not JobState.WATCHING:
         return Refused(NotNow.WRONG_STATE, job.state.value)
     await store.to_state(tx, bulk_id, JobState.RAMP, at=now, by=by)
-    return await _job(tx, bulk_id)
+    return await find(tx, bulk_id)
 
 
 async def stop(
@@ -263,7 +263,7 @@ async def stop(
     elif job.state in {JobState.PLANNED, JobState.APPROVED}:
         await bulk_items.leave_waiting(tx, bulk_id, reason, now)
         await store.to_state(tx, bulk_id, JobState.CANCELLED, at=now, by=by)
-    return await _job(tx, bulk_id)
+    return await find(tx, bulk_id)
 
 
 async def halt(tx: Transaction, job: Job, *, by: int | None, reason: str, now: datetime) -> None:
@@ -339,9 +339,10 @@ async def last_look(tx: Transaction, command: Command, now: datetime) -> str | N
     return last_check(command.kind, found[0], rules, now)
 
 
-async def _job(tx: Transaction, bulk_id: UUID) -> Job:
+async def find(tx: Transaction, bulk_id: UUID) -> Job:
+    """A job that is known to exist."""
     job = await store.find_job(tx, bulk_id)
-    assert job is not None, "it was locked a statement ago"
+    assert job is not None, f"there is no bulk job {bulk_id}"
     return job
 
 

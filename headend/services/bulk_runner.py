@@ -185,23 +185,29 @@ class BulkRunner:
     async def _advance(
         self, tx: Transaction, job: Job, tally: Tally, now: datetime, *, stalled: bool
     ) -> timedelta | None:
-        if job.batch_began_at is None:
-            await store.begin_batch(tx, job.bulk_id, 0, now)
-            return _AT_ONCE
-        if job.batch_ended_at is not None:
-            pause_ends = job.batch_ended_at + timedelta(seconds=job.limits.pause_s)
-            if now < pause_ends:
-                return min(pause_ends - now, _LOOK)
-            await store.begin_batch(tx, job.bulk_id, job.batch + 1, now)
-            return _AT_ONCE
+        if job.batch_began_at is None or job.batch_ended_at is not None:
+            return await self._next_batch(tx, job, now)
         ordered = await bulk_items.ordered_in(tx, job.bulk_id, job.batch)
         room = job.limits.batch_size(job.batch) - ordered
         if room > 0 and await self._feed(tx, job, room, now):
             return _AT_ONCE
-        held_back = tally.waiting and not ordered  # each waits for its own reason
-        if (tally.ordered and not stalled) or held_back:
+        if tally.ordered and not stalled:
             return _LOOK
+        if tally.waiting and not ordered:  # each is held back for its own reason
+            free_at = await bulk_items.free_at(tx, job.bulk_id)
+            return _LOOK if free_at is None else max(free_at - now, _LOOK)
         return await self._end_batch(tx, job, tally, now)
+
+    async def _next_batch(self, tx: Transaction, job: Job, now: datetime) -> timedelta:
+        """The first batch begins at once, every other after its pause."""
+        if job.batch_ended_at is None:
+            await store.begin_batch(tx, job.bulk_id, 0, now)
+            return _AT_ONCE
+        pause_ends = job.batch_ended_at + timedelta(seconds=job.limits.pause_s)
+        if now < pause_ends:
+            return min(pause_ends - now, _LOOK)
+        await store.begin_batch(tx, job.bulk_id, job.batch + 1, now)
+        return _AT_ONCE
 
     async def _end_batch(
         self, tx: Transaction, job: Job, tally: Tally, now: datetime

@@ -146,6 +146,14 @@ async def hold_back(tx: Transaction, bulk_id: UUID, meter_id: int, until: dateti
     )
 
 
+async def free_at(tx: Transaction, bulk_id: UUID) -> datetime | None:
+    """When the first of the waiting meters may go; None: no one is held back."""
+    at: datetime | None = await tx.value(
+        "SELECT min(not_before) FROM bulk_item WHERE bulk_id = %s AND state = 'waiting'", bulk_id
+    )
+    return at
+
+
 async def fates(tx: Transaction, bulk_id: UUID) -> list[Fate]:
     """What became of the commands of all items that are on their way."""
     rows = await tx.rows(

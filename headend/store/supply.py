@@ -60,7 +60,7 @@ _FACTS: Final[LiteralString] = """
             WHEN available_fen(customer.account_id) > 0 THEN 'money waits in the account'
         END,
         landed.closed_at,
-        coalesce(freeze.reason, difference.detail,
+        coalesce(frozen.reason, difference.detail,
             CASE WHEN cell.reason IN ('implausible', 'wrong_meter') THEN cell.detail END)
     FROM chosen
     JOIN site ON site.site_id = chosen.site_id
@@ -74,8 +74,8 @@ _FACTS: Final[LiteralString] = """
         AND customer.kind = 'customer' AND customer.closed_at IS NULL
     LEFT JOIN meter_difference AS difference ON difference.meter_id = chosen.meter_id
         AND difference.closed_at IS NULL AND difference.kind <> 'in_flight'
-    LEFT JOIN sales_freeze AS freeze ON freeze.meter_id = chosen.meter_id
-        AND freeze.thawed_at IS NULL
+    LEFT JOIN sales_freeze AS frozen ON frozen.meter_id = chosen.meter_id
+        AND frozen.thawed_at IS NULL
     LEFT JOIN newest_night ON newest_night.site_id = chosen.site_id
     LEFT JOIN night_cell AS cell ON cell.night_id = newest_night.night_id
         AND cell.meter_id = chosen.meter_id
