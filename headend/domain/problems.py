@@ -199,6 +199,32 @@ CATALOG: dict[str, tuple[Kind, str, str]] = {
         "The id {detail} belongs to another order: make a new id for a new order.",
         "编号 {detail} 属于另一指令：新指令请用新编号。",
     ),
+    # Money that was not booked (domain/books.py BooksWhy).
+    "no-such-account": (
+        Kind.NOT_FOUND,
+        "There is no such account: {detail}.",
+        "没有该账户：{detail}。",
+    ),
+    "wrong-accounts": (
+        Kind.REFUSED,
+        "Money does not move like this: {detail}.",
+        "资金不能这样划转：{detail}。",
+    ),
+    "reason-needed": (
+        Kind.SETTINGS,
+        "A {detail} needs a reason: say why.",
+        "{detail} 操作必须填写原因。",
+    ),
+    "balance-too-low": (
+        Kind.REFUSED,
+        "The balance is too low: {detail}.",
+        "余额不足：{detail}。",
+    ),
+    "books-broken": (
+        Kind.RESULT,
+        "The books are not as they were sealed: {detail}",
+        "账本与封存时不一致：{detail}",
+    ),
     "no-such-command": (
         Kind.NOT_FOUND,
         "There is no command {command}.",

@@ -23,7 +23,7 @@ from headend.domain.reconciliation import (
     classify,
     pair_wrong_meters,
 )
-from headend.store import alarms, reconcile, sales
+from headend.store import alarms, ledger, reconcile, sales
 from headend.store.database import Database, Transaction
 from headend.store.errors import DatabaseAway
 from headend.store.reconcile import Compared
@@ -50,6 +50,7 @@ async def reconcile_all(database: Database, clock: Clock) -> Reconciliation:
     """Compare every meter with the books, keep what differs, close what agrees again."""
     at = clock.now()
     async with database.transaction() as tx:
+        await ledger.under_grants(tx)
         seen = await reconcile.compared(tx)
         findings, agreeing = _judged(seen)
         for meter_id, found in findings.items():
