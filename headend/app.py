@@ -10,16 +10,24 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from headend.domain.clock import Clock, SystemClock
 from headend.domain.problems import Problem
+from headend.services.bulk_runner import BulkRunner
+from headend.services.decisions import Decisions
 from headend.services.housekeeping import keep_line_events, keep_partitions
 from headend.services.lines import LineBook
 from headend.services.nightly import Pace
 from headend.services.nights import NightService
+from headend.services.orders import Orders
+from headend.services.reconcile import keep_reconciled
 from headend.services.schedule import Schedule
+from headend.services.seals import keep_seals
+from headend.services.sender import Sender
 from headend.services.services import Services
 from headend.services.sink import Sink
+from headend.services.switching import last_check
 from headend.settings import Settings
 from headend.store import nights, places, readings
 from headend.store.database import Database
@@ -124,6 +132,11 @@ async def running(
         meter_types = load_meter_types()
     except CatalogError as error:
         raise Problem("meter-types", detail=error) from error
+    try:
+        books_zone = ZoneInfo(settings.books_time_zone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        detail = f"books_time_zone {settings.books_time_zone} is not a time zone"
+        raise Problem("settings-unreadable", file="the settings", detail=detail) from error
     async with AsyncExitStack() as stack:
         http = bound_socket(settings.http_host, settings.http_port)
         stack.callback(http.close)
@@ -145,6 +158,9 @@ async def running(
         stack.push_async_callback(sink.stop)
         night_service = NightService(database, book, sink, clock, pace)
         stack.push_async_callback(night_service.stop)
+        sender = Sender(database, book, clock, last_check=last_check(clock))
+        orders = Orders(clock, meter_types)
+        bulk_runner = BulkRunner(database, orders.switch, clock)
         schedule = Schedule(night_service.tick)
         schedule.start()
         stack.callback(schedule.stop)
@@ -153,16 +169,25 @@ async def running(
             lines=book,
             nights=night_service,
             sink=sink,
+            orders=orders,
+            decisions=Decisions(clock),
             clock=clock,
             started_at=clock.now(),
             version=version("headend"),
         )
         head_end = HeadEnd(services, schedule, database, http.getsockname()[1])
         await head_end.reload()
+        # Once the lines are known: what an earlier process left half done is taken up first.
+        await sender.start()
+        stack.push_async_callback(sender.stop)
+        bulk_runner.start()
+        stack.push_async_callback(bulk_runner.stop)
         for work in (
             head_end.follow(),
             keep_line_events(database, book, clock),
             keep_partitions(database, clock),
+            keep_seals(database, clock, books_zone),
+            keep_reconciled(database, clock),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(work))
         hosts = ["127.0.0.1", "localhost", "[::1]", settings.http_host]

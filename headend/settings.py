@@ -42,6 +42,8 @@ class Settings:
     # Then on disk: 1 GiB is about five million readings, a week of 10,000 meters every 15 minutes.
     spool_bytes_max: int = 1 << 30
     log_level: str = "INFO"
+    # When a day of the books ends; one for the whole company.
+    books_time_zone: str = "Asia/Shanghai"
 
 
 _TYPES = {field.name: field.type for field in dataclasses.fields(Settings)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,10 +22,12 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         host = "127.0.0.1" if settings.http_host in ("0.0.0.0", "::") else settings.http_host
         self.url = f"http://{host}:{settings.http_port}"
+        token = os.environ.get("HEADEND_TOKEN")
         self._http = httpx.Client(
             base_url=self.url,
             timeout=httpx.Timeout(ANSWER_S_MAX, connect=3.0),
-            headers={"accept-language": language_of_terminal()},
+            headers={"accept-language": language_of_terminal()}
+            | ({"authorization": f"Bearer {token}"} if token else {}),
             # The head-end is on this machine: a proxy of the environment has no say.
             trust_env=False,
         )
@@ -34,6 +37,18 @@ class Client:
         chosen = {k: v for k, v in params.items() if v is not None}
         try:
             response = self._http.request(method, path, params=chosen)
+        except httpx.TransportError as error:
+            raise Problem("not-running", url=self.url) from error
+        if response.is_error:
+            raise _problem(response)
+        return response.json()
+
+    def send(
+        self, method: str, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> Any:
+        """One request with a JSON body, its JSON answer."""
+        try:
+            response = self._http.request(method, path, json=body, headers=headers)
         except httpx.TransportError as error:
             raise Problem("not-running", url=self.url) from error
         if response.is_error:

@@ -7,8 +7,17 @@ from typing import Annotated
 
 import typer
 
+from headend.cli import money_commands
 from headend.cli.console import guarded
-from headend.settings import Settings, load_settings
+from headend.cli.options import (
+    Config,
+    DatabaseUrl,
+    DataFolder,
+    DialInPort,
+    HttpPort,
+    Json,
+    settings_of,
+)
 
 app = typer.Typer(
     name="headend",
@@ -16,39 +25,12 @@ app = typer.Typer(
     "each missing reading is missing.\n\nExit codes: 0 done, 2 wrong usage, 3 a file or setting "
     "is wrong, 4 database, 5 line or gateway down, 6 the meter did not answer, 7 no head-end "
     "is running, 8 port or folder in use, 9 no such line or meter, 10 the result is not as "
-    "promised, 11 not permitted.",
+    "promised, 11 not permitted, 12 a rule says no, 13 no valid token.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="Settings file; without it config/headend.toml if there is one."),
-]
-DataFolder = Annotated[
-    Path | None, typer.Option("--data-folder", help="Where the embedded database lives.")
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        help="The site's own PostgreSQL, postgresql://user:password@host/database, "
-        "instead of the embedded one.",
-    ),
-]
-HttpPort = Annotated[
-    int | None, typer.Option("--http-port", min=1, max=65535, help="Port of the web and the API.")
-]
-DialInPort = Annotated[
-    int | None, typer.Option("--dial-in-port", min=1, max=65535, help="Port DTUs dial in to.")
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
-
-
-def _settings(config: Path | None, **given: object) -> Settings:
-    return guarded(lambda: load_settings(config, given=given))
 
 
 @app.command()
@@ -62,7 +44,7 @@ def run(
     """Run the head-end: database, lines, nights, API. Ctrl-C or SIGTERM stops it cleanly."""
     from headend.cli import serve
 
-    settings = _settings(
+    settings = settings_of(
         config,
         data_folder=data_folder,
         database_url=database_url,
@@ -92,7 +74,7 @@ def demo_(
     """
     from headend.cli import demo
 
-    settings = _settings(None, http_port=http_port)
+    settings = settings_of(None, http_port=http_port)
     guarded(lambda: demo.demo(settings, folder=data_folder, once=once, as_json=as_json, seed=seed))
 
 
@@ -112,7 +94,7 @@ def migrate(
     """Bring the database to this program's schema. `run` does it by itself; safe to repeat."""
     from headend.cli import data
 
-    settings = _settings(config, data_folder=data_folder, database_url=database_url)
+    settings = settings_of(config, data_folder=data_folder, database_url=database_url)
     guarded(lambda: data.migrate(settings, adopt_timescale=adopt_timescale))
 
 
@@ -132,7 +114,7 @@ def import_(
     """
     from headend.cli import data
 
-    settings = _settings(config, data_folder=data_folder, database_url=database_url)
+    settings = settings_of(config, data_folder=data_folder, database_url=database_url)
     guarded(lambda: data.import_site(settings, file, check=check))
 
 
@@ -150,7 +132,7 @@ def nights(
     """How complete the last nights are, and why readings are missing."""
     from headend.cli import data
 
-    settings = _settings(config, http_port=http_port)
+    settings = settings_of(config, http_port=http_port)
     guarded(lambda: data.nights(settings, site, count, night, as_json=as_json))
 
 
@@ -159,7 +141,7 @@ def lines(as_json: Json = False, config: Config = None, http_port: HttpPort = No
     """Every line: up or down and why, answers, silences, answer times."""
     from headend.cli import bus
 
-    settings = _settings(config, http_port=http_port)
+    settings = settings_of(config, http_port=http_port)
     guarded(lambda: bus.lines(settings, as_json=as_json))
 
 
@@ -173,7 +155,7 @@ def read(
     """Read one meter now. Goes before every waiting poll of its line."""
     from headend.cli import bus
 
-    settings = _settings(config, http_port=http_port)
+    settings = settings_of(config, http_port=http_port)
     guarded(lambda: bus.read(settings, meter, as_json=as_json))
 
 
@@ -190,7 +172,7 @@ def trace(
     """The frames on a line, live: instant, direction, hex and meaning."""
     from headend.cli import bus
 
-    settings = _settings(config, http_port=http_port)
+    settings = settings_of(config, http_port=http_port)
     guarded(lambda: bus.trace(settings, line, follow=follow, as_json=as_json))
 
 
@@ -212,7 +194,7 @@ def scan(
     """Find meters and their types by asking every unit id. Only reads."""
     from headend.cli import bus
 
-    settings = _settings(config, http_port=http_port)
+    settings = settings_of(config, http_port=http_port)
     guarded(lambda: bus.scan(settings, line, first, last, as_json=as_json))
 
 
@@ -231,6 +213,17 @@ def probe(
     from headend.cli import bus
 
     guarded(lambda: bus.probe(wire, unit, meter_type, as_json=as_json))
+
+
+app.command()(money_commands.topup)
+app.command()(money_commands.cut)
+app.command()(money_commands.restore)
+app.command()(money_commands.command)
+app.command()(money_commands.resolve)
+app.command()(money_commands.verify_ledger)
+app.command()(money_commands.export_ledger)
+app.command()(money_commands.operator)
+app.command()(money_commands.token)
 
 
 @app.command(

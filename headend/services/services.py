@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from headend.domain.clock import Clock
+from headend.services.decisions import Decisions
 from headend.services.lines import LineBook
 from headend.services.nights import NightService
+from headend.services.orders import Orders
 from headend.services.sink import Sink
 from headend.store.database import Database
 
@@ -20,6 +22,8 @@ class Services:
     lines: LineBook
     nights: NightService
     sink: Sink
+    orders: Orders
+    decisions: Decisions
     clock: Clock
     started_at: datetime
     version: str

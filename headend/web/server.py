@@ -17,7 +17,15 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from headend.domain.problems import Problem
 from headend.services.services import Services
-from headend.web import api_lines, api_meters, api_nights, health
+from headend.web import (
+    api_bulk,
+    api_commands,
+    api_lines,
+    api_meters,
+    api_nights,
+    api_orders,
+    health,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +45,15 @@ def build(services: Services, hosts: list[str]) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _bad_request)
-    for part in (health, api_nights, api_lines, api_meters):
+    for part in (
+        health,
+        api_nights,
+        api_lines,
+        api_meters,
+        api_orders,
+        api_commands,
+        api_bulk,
+    ):
         app.include_router(part.router)
     return app
 

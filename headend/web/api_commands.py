@@ -1,0 +1,166 @@
+"""Commands: where each is, what proves it, and what a person may decide about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from headend.domain.commands import Accepted, Command, CommandState, Rejected
+from headend.domain.problems import Problem
+from headend.domain.roles import Caller
+from headend.services.decisions import Verdict
+from headend.services.services import Services
+from headend.store import attempts, command_events, commands
+from headend.store.database import Transaction
+from headend.web.api_orders import refusal
+from headend.web.auth import Decider, Taker, Viewer
+from headend.web.common import Asked
+from headend.web.shown import attempt_records, command_record, event_record
+
+router = APIRouter(prefix="/api/v1/commands", tags=["commands"])
+
+LIST_MAX = 1000
+# A stream asks the database itself this often: a notice may be lost with its connection.
+STREAM_LOOK_S = 1.0
+
+
+class Because(BaseModel):
+    """Every decision has its reason."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: str = Field(min_length=1)
+
+
+class Decision(Because):
+    """What a person found out about an escalated command."""
+
+    carried_out: bool = Field(description="the meter did as ordered")
+
+
+async def _visible(
+    services: Services, tx: Transaction, caller: Caller, command_id: UUID
+) -> Command:
+    command = await commands.find(tx, command_id)
+    meter = services.lines.by_id.get(command.meter_id) if command else None
+    if command is None or meter is None or not caller.may_touch(meter.known.site_id):
+        raise Problem("no-such-command", detail=command_id)
+    return command
+
+
+@router.get("", summary="Commands, the newest first")
+async def listing(
+    services: Asked,
+    viewer: Viewer,
+    meter: Annotated[str | None, Query()] = None,
+    state: Annotated[CommandState | None, Query()] = None,
+    count: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
+) -> list[dict[str, Any]]:
+    """Open and ended; `state=unknown` and `state=escalated` are the ones to look at."""
+    meter_ids = None if meter is None else [services.lines.find_meter(meter).known.meter_id]
+    async with services.database.transaction() as tx:
+        found = await commands.listing(
+            tx, meter_ids=meter_ids, states=None if state is None else {state}, limit=count
+        )
+    return [
+        command_record(services.lines, command)
+        for command in found
+        if (at_work := services.lines.by_id.get(command.meter_id))
+        and viewer.may_touch(at_work.known.site_id)
+    ]
+
+
+@router.get("/events", summary="What becomes of commands, as server-sent events")
+async def events(
+    services: Asked,
+    viewer: Viewer,
+    last_event_id: Annotated[int | None, Header()] = None,
+    after: Annotated[int | None, Query(description="as Last-Event-ID; 0: all")] = None,
+) -> StreamingResponse:
+    """One event for each change of state. `stage` is paid, sent, in_meter or light_on.
+
+    Reconnect with Last-Event-ID and nothing is missed; without it the stream begins now.
+    """
+    begin = last_event_id if last_event_id is not None else after
+    if begin is None:
+        async with services.database.transaction() as tx:
+            begin = await command_events.last_event_id(tx)
+    return StreamingResponse(
+        _stream(services, viewer, begin),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store"},
+    )
+
+
+async def _stream(services: Services, viewer: Caller, after: int) -> AsyncIterator[str]:
+    while True:
+        async with services.database.transaction() as tx:
+            found = await command_events.events(tx, after)
+        for event in found:
+            after = event.event_id
+            meter = services.lines.by_id.get(event.meter_id)
+            if meter is None or not viewer.may_touch(meter.known.site_id):
+                continue
+            record = event_record(event) | {"meter": meter.known.name}
+            text = json.dumps(record, ensure_ascii=False)
+            yield f"id: {event.event_id}\nevent: command\ndata: {text}\n\n"
+        if not found:
+            yield ": still here\n\n"
+            await asyncio.sleep(STREAM_LOOK_S)
+
+
+@router.get("/{command_id}", summary="One command with its evidence")
+async def one(services: Asked, viewer: Viewer, command_id: UUID) -> dict[str, Any]:
+    """Its states with instants, each try with what the meter showed before and after, frames."""
+    async with services.database.transaction() as tx:
+        command = await _visible(services, tx, viewer, command_id)
+        tries = await attempts.of_command(tx, command_id)
+        history = await command_events.events_of(tx, command_id)
+    return command_record(services.lines, command) | {
+        "tries": attempt_records(tries),
+        "events": [event_record(event) for event in history],
+    }
+
+
+@router.post("/{command_id}/cancel", summary="Take back an order that still waits")
+async def cancel(
+    services: Asked, taker: Taker, command_id: UUID, because: Because
+) -> dict[str, Any]:
+    """The money of a top-up returns to the balance as soon as no copy of it can land any more."""
+    async with services.database.transaction() as tx:
+        await _visible(services, tx, taker, command_id)
+        outcome = await services.decisions.cancel(
+            tx, command_id, operator_id=taker.operator.operator_id, reason=because.reason
+        )
+    return _answer(services, command_id, outcome)
+
+
+@router.post("/{command_id}/decide", summary="End an escalated command by a person's word")
+async def decide(
+    services: Asked, decider: Decider, command_id: UUID, said: Decision
+) -> dict[str, Any]:
+    """After looking at the meter: both looks and the frames are under `tries`."""
+    async with services.database.transaction() as tx:
+        await _visible(services, tx, decider, command_id)
+        outcome = await services.decisions.decide(
+            tx,
+            Verdict(
+                command_id=command_id,
+                carried_out=said.carried_out,
+                operator_id=decider.operator.operator_id,
+                reason=said.reason,
+            ),
+        )
+    return _answer(services, command_id, outcome)
+
+
+def _answer(services: Services, command_id: UUID, outcome: Accepted | Rejected) -> dict[str, Any]:
+    if isinstance(outcome, Rejected):
+        raise refusal(outcome, str(command_id))
+    return command_record(services.lines, outcome.command)
