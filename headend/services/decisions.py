@@ -24,7 +24,7 @@ from headend.domain.ledger import SECOND_PERSON_ABOVE_FEN
 from headend.domain.purchases import Sale
 from headend.services import settling
 from headend.services.settling import Decision, Proof
-from headend.store import commands, sales
+from headend.store import commands, queue, sales
 from headend.store.database import Transaction
 
 S = CommandState
@@ -160,7 +160,7 @@ class Decisions:
         A burn that could not be delivered is given anew: its money waits for it.
         """
         at = self._clock.now()
-        due = await commands.expired(tx, at, limit=TAKE_BACK_BATCH)
+        due = await queue.expired(tx, at, limit=TAKE_BACK_BATCH)
         for command in due:
             await self._expire(tx, command, at)
         return len(due)

@@ -19,7 +19,7 @@ from headend.services.delivery import RETRY_WAIT, RETRY_WAIT_MAX
 from headend.services.looks import MeterAtWork
 from headend.services.rules import Rules
 from headend.services.settling import Proof
-from headend.store import attempts, commands, sales
+from headend.store import attempts, commands, queue, sales
 from headend.store.database import Transact, Transaction
 from protocols.evidence import Verdict, judge
 from protocols.exchange import Evidence, ProtocolError
@@ -135,7 +135,7 @@ class Resolver:
     async def escalate_stale(self, tx: Transaction) -> int:
         """Hand over to a person what no look could settle for long; returns how many."""
         now = self._clock.now()
-        stale = await commands.stale_unknown(tx, now - SILENT_ESCALATES_AFTER, limit=STALE_BATCH)
+        stale = await queue.stale_unknown(tx, now - SILENT_ESCALATES_AFTER, limit=STALE_BATCH)
         for command in stale:
             await settling.escalate(
                 tx,

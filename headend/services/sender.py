@@ -28,7 +28,7 @@ from headend.services.delivery import Delivery, LastCheck, no_open_sale
 from headend.services.lines import LineAtWork, LineBook
 from headend.services.resolver import Resolver
 from headend.services.rules import Rules
-from headend.store import commands
+from headend.store import commands, queue
 from headend.store.database import POOL_CONNECTIONS_MAX, Database, Transaction
 from headend.store.errors import DatabaseAway, StoreError
 
@@ -141,7 +141,7 @@ class Sender:
             await self._resolver.escalate_stale(tx)
             now = self._clock.now()
             await restore_clock.tell(tx, now)
-            lines, next_at = await commands.due_lines(tx, now)
+            lines, next_at = await queue.due_lines(tx, now)
         for line_id in lines:
             self.wake(line_id)
         return next_at
@@ -152,7 +152,7 @@ class Sender:
             for at_work in self._lines.lines.values()
         }
         async with self._transaction() as tx:
-            moved = await commands.recover(
+            moved = await queue.recover(
                 tx, self._clock.now(), line_ids=line_ids, in_flight_s=in_flight_s
             )
         if moved:
@@ -209,9 +209,9 @@ class Sender:
         nap_s: float | None = None
         async with self._transaction() as tx:
             now = self._clock.now()
-            unknown = await commands.due_unknown(tx, ready, now)
+            unknown = await queue.due_unknown(tx, ready, now)
             if unknown is None:
-                command = await commands.claim(
+                command = await queue.claim(
                     tx,
                     ready,
                     now,
@@ -240,9 +240,9 @@ class Sender:
         """How long until something can go on this line; None: longer than the slow look takes."""
         quiet = {meter_id: left_s for meter_id, left_s in quiet_s.items() if left_s}
         waits_s = []
-        if quiet and await commands.are_wanted(tx, quiet, now):
+        if quiet and await queue.are_wanted(tx, quiet, now):
             waits_s.append(min(quiet.values()))
-        if (due := await commands.next_due(tx, quiet_s, now)) is not None:
+        if (due := await queue.next_due(tx, quiet_s, now)) is not None:
             waits_s.append((due - now).total_seconds())
         nap_s = min(waits_s, default=SLOW_LOOK_S)
         return nap_s if nap_s < SLOW_LOOK_S else None

@@ -27,10 +27,6 @@ COLUMNS: Final = (
 )
 # Each miss in a row doubles the wait, up to a longest.
 _WAIT: Final = "least(%(wait_max)s::interval, %(wait)s::interval * power(2, least(misses, 20)))"
-# Money and light first; what takes light away last, so that it meets whatever was paid meanwhile.
-_RANK: Final = (
-    "array_position(ARRAY['restore', 'top_up', 'burn', 'release', 'configure', 'cut'], kind)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,49 +120,6 @@ async def listing(
     return [as_command(row) for row in rows]
 
 
-async def claim(
-    tx: Transaction,
-    meter_ids: Collection[int],
-    now: datetime,
-    *,
-    not_kinds: Collection[CommandKind] = (),
-    in_flight_s_max: float = 0.0,
-) -> Command | None:
-    """Take the next order of these meters, those of one line; None when nothing can go now.
-
-    Left out: kinds in `not_kinds` (their hard limit is reached), meters another order holds, sales
-    to frozen meters, and meters that refused a purchase less than `in_flight_s_max` ago: a copy of
-    it that the network doubled must be dead before its count is used for another amount.
-    """
-    row = await tx.row(
-        f"""
-        UPDATE command SET state = 'claimed', changed_at = %(now)s WHERE command_id = (
-            SELECT command_id FROM command AS next
-            WHERE next.state = 'queued' AND next.meter_id = ANY(%(meter_ids)s)
-                AND next.not_before <= %(now)s AND next.expires_at > %(now)s
-                AND next.kind <> ALL(%(not_kinds)s)
-                AND NOT EXISTS (SELECT FROM command AS other
-                    WHERE other.meter_id = next.meter_id
-                        AND other.state IN ('claimed', 'sent', 'unknown', 'escalated'))
-                AND NOT (next.kind = 'top_up' AND (
-                    EXISTS (SELECT FROM sales_freeze AS stop
-                        WHERE stop.meter_id = next.meter_id AND stop.thawed_at IS NULL)
-                    OR EXISTS (SELECT FROM attempt WHERE attempt.meter_id = next.meter_id
-                        AND attempt.outcome = 'refused' AND attempt.kind IN ('top_up', 'burn')
-                        AND attempt.ended_at > %(dead_by)s)))
-            ORDER BY {_RANK}, next.ordered_at, next.command_id
-            LIMIT 1 FOR UPDATE OF next SKIP LOCKED)
-        RETURNING {COLUMNS}""",
-        named={
-            "now": now,
-            "meter_ids": list(meter_ids),
-            "not_kinds": [kind.value for kind in not_kinds],
-            "dead_by": now - timedelta(seconds=in_flight_s_max),
-        },
-    )
-    return as_command(row) if row else None
-
-
 async def move(
     tx: Transaction,
     command_id: UUID,
@@ -258,118 +211,6 @@ async def look_later(
             "wait_max": wait_max,
         },
     )
-
-
-async def due_unknown(tx: Transaction, meter_ids: Collection[int], now: datetime) -> Command | None:
-    """The unknown of these meters that has waited longest past its instant, if one is due."""
-    row = await tx.row(
-        f"""
-        SELECT {COLUMNS} FROM command
-        WHERE state = 'unknown' AND look_again_at <= %s AND meter_id = ANY(%s)
-        ORDER BY look_again_at, command_id LIMIT 1""",
-        now,
-        list(meter_ids),
-    )
-    return as_command(row) if row else None
-
-
-async def are_wanted(tx: Transaction, meter_ids: Collection[int], now: datetime) -> bool:
-    """Whether something is due for any of these meters."""
-    found: bool = await tx.value(
-        """
-        SELECT EXISTS (SELECT FROM command WHERE meter_id = ANY(%(meter_ids)s)
-            AND (state = 'queued' AND not_before <= %(now)s
-                OR state = 'unknown' AND look_again_at <= %(now)s))""",
-        named={"meter_ids": list(meter_ids), "now": now},
-    )
-    return found
-
-
-async def next_due(tx: Transaction, meter_ids: Collection[int], now: datetime) -> datetime | None:
-    """When the next thing that is not due yet becomes due for these meters."""
-    at: datetime | None = await tx.value(
-        """
-        SELECT min(CASE state WHEN 'queued' THEN not_before ELSE look_again_at END) FROM command
-        WHERE meter_id = ANY(%(meter_ids)s)
-            AND (state = 'queued' AND not_before > %(now)s
-                OR state = 'unknown' AND look_again_at > %(now)s)""",
-        named={"meter_ids": list(meter_ids), "now": now},
-    )
-    return at
-
-
-async def due_lines(tx: Transaction, now: datetime) -> tuple[set[int], datetime | None]:
-    """Lines with something to do now, and when the next thing becomes due."""
-    rows = await tx.rows(
-        """
-        SELECT line_id, min(due) FROM (
-            SELECT meter_id, not_before AS due FROM command WHERE state = 'queued'
-            UNION ALL
-            SELECT meter_id, look_again_at FROM command WHERE state = 'unknown'
-        ) AS waiting JOIN meter USING (meter_id) GROUP BY line_id""",
-    )
-    later = [due for _, due in rows if due > now]
-    return {line_id for line_id, due in rows if due <= now}, min(later, default=None)
-
-
-async def expired(tx: Transaction, now: datetime, *, limit: int = 100) -> list[Command]:
-    """Queued commands whose deadline has passed, locked for this transaction."""
-    rows = await tx.rows(
-        f"""
-        SELECT {COLUMNS} FROM command WHERE state = 'queued' AND expires_at <= %s
-        ORDER BY expires_at, command_id LIMIT %s FOR UPDATE SKIP LOCKED""",
-        now,
-        limit,
-    )
-    return [as_command(row) for row in rows]
-
-
-async def recover(
-    tx: Transaction,
-    now: datetime,
-    *,
-    line_ids: Collection[int] | None,
-    in_flight_s: Mapping[int, float],
-) -> int:
-    """Nothing was sent for what is claimed; anything may have happened to what was sent.
-
-    The whole recovery after a crash: claimed → queued, sent → unknown. `line_ids` None: every
-    line. `in_flight_s`: by line, how long what was sent may still be on its way; a line that is
-    not known takes the longest. Returns how many moved.
-    """
-    longest_s = max(in_flight_s.values(), default=0.0)
-    return await tx.execute(
-        """
-        UPDATE command SET changed_at = %(now)s,
-            state = CASE state WHEN 'claimed' THEN 'queued' ELSE 'unknown' END,
-            look_again_at = CASE state WHEN 'sent' THEN %(now)s + make_interval(secs =>
-                coalesce((%(in_flight_s)s ->> line_id::text)::float, %(longest_s)s)) END,
-            outcome = CASE state WHEN 'claimed'
-                THEN 'interrupted before anything was sent'
-                ELSE 'interrupted after the order may have left' END
-        FROM meter
-        WHERE meter.meter_id = command.meter_id AND state IN ('claimed', 'sent')
-            AND (%(line_ids)s::integer[] IS NULL OR line_id = ANY(%(line_ids)s))""",
-        named={
-            "now": now,
-            "line_ids": None if line_ids is None else list(line_ids),
-            "in_flight_s": Jsonb({str(line): seconds for line, seconds in in_flight_s.items()}),
-            "longest_s": longest_s,
-        },
-    )
-
-
-async def stale_unknown(tx: Transaction, sent_before: datetime, *, limit: int) -> list[Command]:
-    """Unknowns whose last try left before that, locked for this transaction."""
-    rows = await tx.rows(
-        f"""
-        SELECT {COLUMNS} FROM command WHERE state = 'unknown' AND (
-            SELECT max(sent_at) FROM attempt WHERE attempt.command_id = command.command_id) < %s
-        ORDER BY ordered_at LIMIT %s FOR UPDATE SKIP LOCKED""",
-        sent_before,
-        limit,
-    )
-    return [as_command(row) for row in rows]
 
 
 def as_command(row: Row) -> Command:

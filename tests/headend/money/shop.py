@@ -15,13 +15,10 @@ from uuid import UUID, uuid4
 
 from headend.domain.commands import Accepted, Command, CommandKind, CommandState, Rejected
 from headend.domain.ledger import Operation
-from headend.domain.limits import HardLimits
 from headend.domain.places import MeterPlace
 from headend.domain.purchases import Sale
 from headend.services.decisions import Decisions
-from headend.services.delivery import LastCheck, no_open_sale
 from headend.services.orders import Orders, SwitchOrder, TopUpOrder
-from headend.services.rules import Rules
 from headend.services.sender import Sender
 from headend.store import accounts, attempts, command_events, commands, ledger, sales
 from headend.store.attempts import Attempt
@@ -130,6 +127,7 @@ class Shop:
     database: Database
     clock: RunningClock
     bus: ScriptedBus
+    wire: TcpLine
     orders: Orders
     decisions: Decisions
     sender: Sender | None = None
@@ -157,6 +155,12 @@ class Shop:
         assert self.sender is not None
         await self.sender.stop()
         self.sender = None
+
+    async def unplug(self) -> None:
+        await self.wire.unplug()
+
+    async def plug(self) -> None:
+        await self.wire.plug()
 
     async def pay(self, amount_fen: int, unit: int = 1) -> None:
         """A customer brings money."""
@@ -287,7 +291,7 @@ async def shop(
         await house.move_in(site_on(wire.port, places or (ddsy(1), ddsy(2))))
         clock = RunningClock()
         opened = Shop(
-            house, database, clock, bus, Orders(clock, load_meter_types()), Decisions(clock)
+            house, database, clock, bus, wire, Orders(clock, load_meter_types()), Decisions(clock)
         )
         async with database.transaction() as tx:
             opened.li, opened.wang = [
@@ -311,6 +315,3 @@ async def shop(
             if opened.sender is not None:
                 await opened.sender.stop()
     await wire.unplug()
-
-
-__all__ = ["HardLimits", "LastCheck", "Rules", "no_open_sale"]
