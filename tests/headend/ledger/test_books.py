@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import UUID, uuid4
-
-import pytest
 
 from headend.domain.books import Booked, BooksWhy, NotBooked
 from headend.domain.ledger import AccountKind
@@ -18,7 +17,7 @@ from tests.headend.ledger.shop import Shop
 
 def wish(
     shop: Shop,
-    amount_fen: int,
+    amount_fen: Any,
     *,
     transfer_id: UUID | None = None,
     approver: str | None = None,
@@ -85,40 +84,31 @@ async def test_what_is_reserved_for_a_sale_is_not_paid_out(shop: Shop) -> None:
     assert refused == NotBooked(BooksWhy.BALANCE_TOO_LOW, "2000 fen are available")
 
 
-@pytest.mark.parametrize("amount_fen", [0, -1, -5_000, 5_000_001, 2**63, 2**200])
-async def test_amounts_out_of_range_are_refused(shop: Shop, amount_fen: int) -> None:
-    refused = await pay(shop, wish(shop, amount_fen))
-    assert isinstance(refused, NotBooked)
-    assert refused.why is BooksWhy.AMOUNT_OUT_OF_RANGE
+async def test_an_amount_that_cannot_be_sold_is_refused(shop: Shop) -> None:
+    out_of_range: list[Any] = [0, -1, -5_000, 5_000_001, 2**63, 2**200]
+    for amount in [*out_of_range, 50.5, 5_000.0, "5000", True, None]:
+        refused = await pay(shop, wish(shop, amount))
+        assert isinstance(refused, NotBooked), amount
+        assert refused.why is BooksWhy.AMOUNT_OUT_OF_RANGE
     assert await transfers(shop) == 0
 
 
-@pytest.mark.parametrize("amount", [50.5, 5_000.0, "5000", True])
-async def test_an_amount_that_is_no_whole_number_is_refused(shop: Shop, amount: object) -> None:
-    refused = await pay(shop, wish(shop, amount))  # type: ignore[arg-type]
-    assert isinstance(refused, NotBooked)
-    assert refused.why is BooksWhy.AMOUNT_OUT_OF_RANGE
-
-
-@pytest.mark.parametrize(
-    ("amount_fen", "approver", "reason", "why"),
-    [
-        (50_000, None, "moved out", None),
-        (50_001, "manager", "moved out", None),
+async def test_who_must_agree_to_a_refund(shop: Shop) -> None:
+    await pay(shop, wish(shop, 200_000))
+    for amount_fen, approver, reason, why in (
         (100, None, " ", BooksWhy.REASON_NEEDED),
         (50_001, None, "moved out", BooksWhy.SECOND_PERSON_NEEDED),
         (50_001, "cashier", "moved out", BooksWhy.SAME_PERSON),
         (50_001, "twin", "moved out", BooksWhy.SAME_PERSON),
         (100, "twin", "moved out", BooksWhy.SAME_PERSON),
-    ],
-)
-async def test_who_must_agree_to_a_refund(
-    shop: Shop, amount_fen: int, approver: str | None, reason: str, why: BooksWhy | None
-) -> None:
-    await pay(shop, wish(shop, 100_000))
-    result = await refund(shop, wish(shop, amount_fen, approver=approver, reason=reason))
-    assert (result.why if isinstance(result, NotBooked) else None) is why
-    assert await transfers(shop) == (2 if why is None else 1)
+    ):
+        result = await refund(shop, wish(shop, amount_fen, approver=approver, reason=reason))
+        assert isinstance(result, NotBooked)
+        assert result.why is why
+    assert await transfers(shop) == 1
+    for amount_fen, approver in ((50_000, None), (50_001, "manager")):
+        wanted = wish(shop, amount_fen, approver=approver, reason="moved out")
+        assert isinstance(await refund(shop, wanted), Booked)
 
 
 async def test_an_id_is_for_one_transfer(shop: Shop) -> None:
