@@ -59,6 +59,28 @@ class Fate(Protocol):
     def loses_a_notice(self) -> bool: ...
 
 
+class Untroubled:
+    """The fate of whoever nothing happens to."""
+
+    dead = False
+    database_away = False
+
+    async def step(self) -> None:
+        """Go on at once."""
+
+    def hangs_up(self) -> bool:
+        """Never."""
+        return False
+
+    def loses_the_answer(self) -> bool:
+        """Never."""
+        return False
+
+    def loses_a_notice(self) -> bool:
+        """Never."""
+        return False
+
+
 class StepConnection(psycopg.AsyncConnection[Row]):
     """A session whose every round trip is one step of virtual time. Used by one task at a time."""
 

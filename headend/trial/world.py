@@ -75,6 +75,7 @@ base_unit = 1
 size = 12
 three_phase_users = 1
 single_phase_users = 1
+options = { forced_open_state = 1 }
 """
 BOX = CabinetPlan(base_unit=1, size=12, three_phase_users=1, single_phase_users=1)
 
@@ -229,3 +230,8 @@ class World:
 def trial_site(meter_types: Mapping[str, MeterType]) -> Site:
     """The site file of the trial, read by the product's own reader."""
     return parse_site_file(SITE, "the trial's site", meter_types)
+
+
+def instant_of(meter_ms: int) -> datetime:
+    """The instant of a right meter clock's milliseconds."""
+    return _METER_EPOCH + timedelta(milliseconds=meter_ms) - _SHANGHAI

@@ -1,0 +1,9 @@
+"""`python -m headend.trial`."""
+
+from __future__ import annotations
+
+import sys
+
+from headend.trial.run import main
+
+sys.exit(main())

@@ -1,0 +1,259 @@
+"""What must hold at the end of every seed, asked of the meters' own books and of the database.
+
+The judge reads the tables with its own statements and the meters from inside: a mistake of the
+product's store or drivers cannot hide itself here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from headend.trial.world import TrialMeter, World, instant_of
+from simulators.metering import Forced
+
+FINAL = ("confirmed", "refused", "expired", "cancelled")
+# An order that left may reach its meter this much later (link.py: within the line's own bound).
+IN_FLIGHT = timedelta(seconds=31)
+TOGGLE_GAP = timedelta(minutes=10)
+EFFECTS = {
+    "cut": {Forced.OPEN},
+    "restore": {Forced.CLOSED, Forced.RELEASED},
+    "release": {Forced.RELEASED},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """A command as the database has it."""
+
+    command_id: UUID
+    meter: str
+    kind: str
+    state: str
+    amount_fen: int | None
+    purchase_count: int | None
+    ordered_at: datetime
+    expires_at: datetime
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One try whose intent was recorded."""
+
+    command_id: UUID
+    meter: str
+    kind: str
+    sent_at: datetime
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SaleRow:
+    """A numbered credit."""
+
+    meter: str
+    purchase_count: int
+    amount_fen: int
+    state: str
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Everything the database says about one seed."""
+
+    commands: dict[UUID, CommandRow]
+    attempts: list[AttemptRow]
+    sales: list[SaleRow]
+    posted_fen: dict[tuple[str, str | None], int]  # by kind of account and meter
+    reserved_fen: dict[str | None, int]
+    escalated: set[str]  # meters that ever had an order escalated
+
+    @classmethod
+    def read(cls, connection: psycopg.Connection[Any]) -> Books:
+        """By statements of the judge's own."""
+
+        def rows(query: Any) -> list[Any]:
+            return connection.execute(query).fetchall()
+
+        commands = [
+            CommandRow(*row)
+            for row in rows(
+                "SELECT command_id, meter.name, kind, state, amount_fen, purchase_count,"
+                " ordered_at, expires_at, outcome FROM command JOIN meter USING (meter_id)"
+                " ORDER BY ordered_at, command_id"
+            )
+        ]
+        held = rows(
+            "SELECT account.kind, meter.name, sum(posted_fen), sum(reserved_fen)"
+            " FROM account JOIN account_balance USING (account_id)"
+            " LEFT JOIN meter USING (meter_id) GROUP BY 1, 2"
+        )
+        return cls(
+            commands={command.command_id: command for command in commands},
+            attempts=[
+                AttemptRow(*row)
+                for row in rows(
+                    "SELECT command_id, meter.name, attempt.kind, sent_at, outcome"
+                    " FROM attempt JOIN meter USING (meter_id) ORDER BY sent_at, attempt_no"
+                )
+            ],
+            sales=[
+                SaleRow(*row)
+                for row in rows(
+                    "SELECT meter.name, purchase_count, amount_fen, state, opened_at, closed_at"
+                    " FROM sale JOIN meter USING (meter_id)"
+                )
+            ],
+            posted_fen={(kind, meter): int(posted) for kind, meter, posted, _ in held},
+            reserved_fen={meter: int(reserved) for _, meter, _, reserved in held if reserved},
+            escalated={
+                row[0]
+                for row in rows(
+                    "SELECT DISTINCT meter.name FROM command_event JOIN meter USING (meter_id)"
+                    " WHERE new_state = 'escalated'"
+                )
+            },
+        )
+
+
+def judge(world: World, books: Books, paid_fen: dict[str, int]) -> list[str]:
+    """Every invariant that does not hold, one sentence each. `paid_fen`: by meter, as answered."""
+    found = [*_ended(books)]
+    for meter in world.meters.values():
+        found += _credited(meter, books)
+        found += _booked(meter, books, paid_fen.get(meter.name, 0))
+        found += _switched_as_ordered(meter, books)
+        found += _cuts_keep_the_rules(meter, books)
+        found += _light_follows_money(meter, books)
+    total_fen = sum(books.posted_fen.values())
+    if total_fen:
+        found.append(f"the books do not sum to zero but to {total_fen} fen")
+    return found
+
+
+def _ended(books: Books) -> Iterator[str]:
+    for command in books.commands.values():
+        if command.state not in FINAL:
+            yield (
+                f"{command.meter}: {command.kind} {command.command_id} never ended: "
+                f"{command.state} ({command.outcome})"
+            )
+
+
+# ---- money --------------------------------------------------------------------------------------
+
+
+def own_credits(meter: TrialMeter) -> list[tuple[int, int]]:
+    """What this meter took from us: (count, amount), in order."""
+    own = [(taken.purchase_count, taken.amount_fen) for taken in meter.meter.applied]
+    for foreign in meter.foreign:
+        own.remove((foreign.purchase_count, foreign.amount_fen))
+    return own
+
+
+def _credited(meter: TrialMeter, books: Books) -> Iterator[str]:
+    """Credited on the meter = paid, once each."""
+    taken = Counter(own_credits(meter))
+    sales = [sale for sale in books.sales if sale.meter == meter.name]
+    landed = Counter((s.purchase_count, s.amount_fen) for s in sales if s.state == "landed")
+    burned = Counter((s.purchase_count, 0) for s in sales if s.state == "burned")
+    for (count, fen), times in (taken - landed - burned).items():
+        yield f"{meter.name}: took {fen} fen under count {count} {times} times too often"
+    for (count, fen), times in (landed - taken).items():
+        yield f"{meter.name}: {fen} fen under count {count} landed {times} times only in the books"
+    confirmed = Counter(
+        (c.purchase_count or 0, c.amount_fen or 0)
+        for c in books.commands.values()
+        if c.meter == meter.name and c.kind == "top_up" and c.state == "confirmed"
+    )
+    for (number, amount_fen), times in (confirmed - landed).items():
+        yield f"{meter.name}: {amount_fen} fen under {number} confirmed {times} times, not landed"
+
+
+def _booked(meter: TrialMeter, books: Books, paid_fen: int) -> Iterator[str]:
+    """Ledger = meter, and what was paid is in the meter or waits for its payer."""
+    taken_fen = sum(fen for _, fen in own_credits(meter))
+    posted_fen = books.posted_fen.get(("meter", meter.name), 0)
+    waiting_fen = books.posted_fen.get(("customer", meter.name), 0)
+    if posted_fen != taken_fen:
+        yield f"{meter.name}: the ledger posted {posted_fen} fen, the meter took {taken_fen}"
+    if posted_fen + waiting_fen != paid_fen:
+        yield (f"{meter.name}: {paid_fen} fen were paid, {posted_fen} posted, {waiting_fen} wait")
+    if reserved_fen := books.reserved_fen.get(meter.name, 0):
+        yield f"{meter.name}: {reserved_fen} fen are still reserved"
+    if meter.name in books.escalated and not meter.foreign:
+        yield f"{meter.name}: an order was escalated, but nobody interfered"
+
+
+# ---- supply -------------------------------------------------------------------------------------
+
+
+def _switching(meter: TrialMeter, books: Books) -> list[AttemptRow]:
+    return [a for a in books.attempts if a.meter == meter.name and a.kind in EFFECTS]
+
+
+def _switched_as_ordered(meter: TrialMeter, books: Books) -> Iterator[str]:
+    """No relay moves without an order, and none is left in a state nobody ordered."""
+    attempts = _switching(meter, books)
+    for at_ms, forced in meter.meter.forced_log:
+        at = instant_of(at_ms)
+        if not any(
+            forced in EFFECTS[a.kind] and a.sent_at <= at <= a.sent_at + IN_FLIGHT for a in attempts
+        ):
+            yield f"{meter.name}: forced control became {forced.value} without an order"
+    confirmed = [a for a in attempts if books.commands[a.command_id].state == "confirmed"]
+    if confirmed:
+        last = max(confirmed, key=lambda attempt: attempt.sent_at)
+        if meter.meter.forced not in EFFECTS[last.kind]:
+            yield f"{meter.name}: left {meter.meter.forced.value} after a confirmed {last.kind}"
+    elif meter.meter.forced is not meter.forced_at_start and not attempts:
+        yield f"{meter.name}: left {meter.meter.forced.value}, nobody ordered anything"
+    if meter.meter.forced is Forced.CLOSED:
+        yield f"{meter.name}: stays forced closed, whatever its credit"
+
+
+def _cuts_keep_the_rules(meter: TrialMeter, books: Books) -> Iterator[str]:
+    last_other: datetime | None = None
+    for attempt in _switching(meter, books):
+        if attempt.kind != "cut":
+            last_other = attempt.sent_at
+            continue
+        command = books.commands[attempt.command_id]
+        if attempt.sent_at > command.expires_at:
+            yield f"{meter.name}: a cut left after it had expired"
+        if last_other is not None and attempt.sent_at < last_other + TOGGLE_GAP:
+            yield f"{meter.name}: cut within ten minutes of a restore"
+        for sale in books.sales:
+            if sale.meter != meter.name:
+                continue
+            if sale.opened_at <= attempt.sent_at and (
+                sale.closed_at is None or attempt.sent_at < sale.closed_at
+            ):
+                yield f"{meter.name}: cut while a payment was in flight"
+            landed_at = sale.closed_at if sale.state == "landed" else None
+            if landed_at is not None and command.ordered_at <= landed_at <= attempt.sent_at:
+                yield f"{meter.name}: cut although a payment had arrived"
+
+
+def _light_follows_money(meter: TrialMeter, books: Books) -> Iterator[str]:
+    """Who paid enough after a cut is not left in the dark by our own order."""
+    if meter.meter.forced is not Forced.OPEN or meter.meter.remaining_fen <= 0:
+        return
+    landed = [
+        s.closed_at
+        for s in books.sales
+        if s.meter == meter.name and s.state == "landed" and s.closed_at is not None
+    ]
+    cuts = [a.sent_at for a in _switching(meter, books) if a.kind == "cut"]
+    if landed and (not cuts or max(cuts) < max(landed)):
+        yield f"{meter.name}: paid, has credit, and stays cut"

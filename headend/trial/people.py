@@ -1,0 +1,325 @@
+"""Clerks, managers, a technician, and somebody elsewhere: who wants what, and what they were told.
+
+A person whose page broke presses again, with the same id, until there is an answer. What was
+answered once is a promise the judge holds the head-end to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+from uuid import UUID, uuid5
+
+import psycopg
+
+from headend.domain.commands import Accepted, CommandKind, Rejected
+from headend.domain.ledger import Operation
+from headend.services.decisions import Decisions, Verdict
+from headend.services.orders import Orders, SwitchOrder, TopUpOrder
+from headend.store import accounts, ledger
+from headend.store.database import Transaction
+from headend.store.errors import DatabaseAway
+from headend.trial.crashes import Died, Process
+from headend.trial.ground import Ground
+from headend.trial.judge import own_credits
+from headend.trial.world import TrialMeter, World
+from protocols.meter_type import MeterType
+from simulators.metering import Forced
+
+T = TypeVar("T")
+
+SALES = (5, 10)  # fewest and most in one seed
+SWITCHES = (1, 5)
+FOREIGN_SHARE = 0.35  # of seeds in which somebody else sells, too
+FOREIGN_MAX = 2
+CANCEL_SHARE = 0.15  # of sales
+AMOUNT_TENS_MAX = 4_000  # amounts are whole ten fen, and no foreign one is: the judge tells them
+FOREIGN_FEN = 7
+AGAIN_S_MAX = 20.0  # a person presses again after at most so long
+# An order accepted by Orders is for people with a right to it; here everybody has.
+REASON = "trial"
+_IDS = UUID("8a4e8c1c-3f0e-4d5b-9a55-6f7a3f1f9c11")
+
+
+@dataclass(slots=True)
+class Promise:
+    """One order of one person: its id is made once and kept over every repeat."""
+
+    command_id: UUID
+    meter: str
+    kind: CommandKind
+    amount_fen: int | None
+    answers: list[str] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> bool:
+        return "accepted" in self.answers
+
+
+class HasProcess(Protocol):
+    """Where the head-end of the moment is found."""
+
+    process: Process
+
+
+class People:
+    """Everybody around one seed."""
+
+    def __init__(
+        self,
+        world: World,
+        ground: Ground,
+        house: HasProcess,
+        meter_types: Mapping[str, MeterType],
+    ) -> None:
+        self.promises: list[Promise] = []
+        self.paid_fen: dict[str, int] = {}
+        self._world = world
+        self._ground = ground
+        self._house = house
+        self._chance = random.Random(f"{world.seed} people")
+        self._orders = Orders(world.clock, meter_types)
+        self._decisions = Decisions(world.clock)
+        self._working: set[asyncio.Task[Any]] = set()
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether nobody waits for an answer any more. Raises what went wrong for somebody."""
+        for task in [task for task in self._working if task.done()]:
+            self._working.discard(task)
+            task.result()
+        return not self._working
+
+    # ---- the day --------------------------------------------------------------------------------
+
+    async def day(self, length_s: float) -> None:
+        """Everything that is wanted in one seed, at instants that the seed decides."""
+        chance, meters = self._chance, list(self._world.meters.values())
+        wishes: list[tuple[float, int, Callable[[], Awaitable[None]]]] = []
+
+        def plan(what: Callable[[], Awaitable[None]]) -> None:
+            wishes.append((chance.uniform(0.0, 0.8 * length_s), len(wishes), what))
+
+        for _ in range(chance.randint(*SALES)):
+            plan(self._a_sale(chance.choice(meters)))
+        for _ in range(chance.randint(*SWITCHES)):
+            plan(self._a_switch(chance.choice(meters)))
+        if chance.random() < FOREIGN_SHARE:
+            for _ in range(chance.randint(1, FOREIGN_MAX)):
+                plan(self._elsewhere(chance.choice(meters)))
+        loop = asyncio.get_running_loop()
+        for at_s, _, what in sorted(wishes):
+            await asyncio.sleep(max(0.0, at_s - loop.time()))
+            self._spawn(what())
+        await asyncio.sleep(max(0.0, length_s - loop.time()))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        self._working.add(asyncio.ensure_future(work))
+
+    def _a_sale(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
+        """One clerk or two, who press once, three times at once, or again and again."""
+        chance = self._chance
+        clerks = 2 if chance.random() < 0.2 else 1
+        wanted = [self._promise(meter, CommandKind.TOP_UP) for _ in range(clerks)]
+        presses = chance.choice((1, 1, 3))
+        repeats = chance.choice((0, 0, 2))
+        pause_s = chance.uniform(1.0, AGAIN_S_MAX)
+        cancelled_after_s = chance.uniform(0.0, 60.0) if chance.random() < CANCEL_SHARE else None
+
+        async def sell() -> None:
+            for _ in range(1 + repeats):
+                await asyncio.gather(
+                    *(self._sell(promise) for promise in wanted for _ in range(presses))
+                )
+                await asyncio.sleep(pause_s)
+            if cancelled_after_s is not None:
+                await asyncio.sleep(cancelled_after_s)
+                await self._cancel(wanted[0])
+
+        return sell
+
+    def _a_switch(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
+        kind = self._chance.choice((CommandKind.CUT, CommandKind.CUT, CommandKind.RESTORE))
+        promise = self._promise(meter, kind)
+        presses = self._chance.choice((1, 2))
+
+        async def switch() -> None:
+            await asyncio.gather(*(self._switch(promise) for _ in range(presses)))
+
+        return switch
+
+    def _elsewhere(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
+        amount_fen = 10 * self._chance.randrange(10, AMOUNT_TENS_MAX) + FOREIGN_FEN
+
+        async def buy() -> None:
+            self._world.history.say("elsewhere", f"{amount_fen} fen into {meter.name}")
+            meter.buy_elsewhere(amount_fen)
+
+        return buy
+
+    def _promise(self, meter: TrialMeter, kind: CommandKind) -> Promise:
+        amount_fen = None
+        if kind is CommandKind.TOP_UP:
+            amount_fen = 10 * self._chance.randrange(10, AMOUNT_TENS_MAX)
+        number = len(self.promises)
+        promise = Promise(uuid5(_IDS, f"{self._world.seed} {number}"), meter.name, kind, amount_fen)
+        self.promises.append(promise)
+        return promise
+
+    # ---- what they ask --------------------------------------------------------------------------
+
+    async def _sell(self, promise: Promise) -> None:
+        """Take the money and put it into the meter: one transaction, as one press of a button."""
+        assert promise.amount_fen is not None
+        meter_id, amount_fen = self._ground.meter_ids[promise.meter], promise.amount_fen
+        cashier = self._ground.operators["cashier"]
+        first = not promise.answers
+
+        async def pay_and_order(tx: Transaction) -> Accepted | Rejected:
+            at = self._world.clock.now()
+            await ledger.direct(
+                tx,
+                Operation.PAYMENT,
+                transfer_id=uuid5(promise.command_id, "payment"),
+                debit=(await accounts.till_of(tx, cashier, at)).account_id,
+                credit=(await accounts.customer_of_meter(tx, meter_id, at)).account_id,
+                amount_fen=amount_fen,
+                operator_id=cashier,
+                at=at,
+            )
+            order = TopUpOrder(
+                command_id=promise.command_id,
+                meter_id=meter_id,
+                amount_fen=amount_fen,
+                operator_id=cashier,
+            )
+            return await self._orders.top_up(tx, order)
+
+        answer = await self._until_answered(pay_and_order)
+        if first and not promise.answers:
+            self.paid_fen[promise.meter] = self.paid_fen.get(promise.meter, 0) + amount_fen
+        self._told(promise, answer)
+
+    async def _switch(self, promise: Promise) -> None:
+        order = SwitchOrder(
+            command_id=promise.command_id,
+            meter_id=self._ground.meter_ids[promise.meter],
+            kind=promise.kind,
+            operator_id=self._ground.operators["manager"],
+            reason=REASON,
+        )
+        self._told(promise, await self._until_answered(lambda tx: self._orders.switch(tx, order)))
+
+    async def _cancel(self, promise: Promise) -> None:
+        answer = await self._until_answered(
+            lambda tx: self._decisions.cancel(
+                tx,
+                promise.command_id,
+                operator_id=self._ground.operators["manager"],
+                reason=REASON,
+            )
+        )
+        self._world.history.say("manager", f"cancels {promise.command_id}: {_short(answer)}")
+
+    async def _until_answered(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        while True:
+            process = self._house.process
+            try:
+                return await process.request(work)
+            except (Died, DatabaseAway):
+                await asyncio.sleep(self._chance.uniform(0.5, AGAIN_S_MAX))
+
+    def _told(self, promise: Promise, answer: Accepted | Rejected) -> None:
+        said = _short(answer)
+        promise.answers.append(said)
+        what = f"{promise.kind.value} {promise.amount_fen or ''} to {promise.meter}"
+        self._world.history.say("clerk", f"{what}: {said} ({promise.command_id})")
+
+    # ---- the technician -------------------------------------------------------------------------
+
+    async def decide_escalated(self) -> None:
+        """Go to each meter whose order waits for a person, read its own list, and say so."""
+        rows = self._ground.sessions.admin.execute(
+            "SELECT command_id, meter.name, kind, amount_fen, purchase_count FROM command"
+            " JOIN meter USING (meter_id) WHERE state = 'escalated' ORDER BY command_id"
+        ).fetchall()
+        for command_id, name, kind, amount_fen, count in rows:
+            meter = self._world.meters[name]
+            verdict = Verdict(
+                command_id=command_id,
+                carried_out=_carried_out(meter, CommandKind(kind), amount_fen, count),
+                operator_id=self._ground.operators["manager"],
+                reason="read at the meter",
+            )
+            answer = await self._until_answered(
+                functools.partial(self._decisions.decide, verdict=verdict)
+            )
+            self._world.history.say(
+                "technician",
+                f"{kind} of {name} carried out: {verdict.carried_out}, {_short(answer)}",
+            )
+        await self._thaw()
+
+    async def _thaw(self) -> None:
+        rows = self._ground.sessions.admin.execute(
+            "SELECT meter.name FROM sales_freeze JOIN meter USING (meter_id)"
+            " WHERE thawed_at IS NULL AND NOT EXISTS (SELECT FROM command"
+            " WHERE command.meter_id = sales_freeze.meter_id AND state = 'escalated')"
+        ).fetchall()
+        for (name,) in rows:
+            count = self._world.meters[name].meter.purchase_count
+            await self._until_answered(
+                functools.partial(
+                    self._decisions.thaw,
+                    meter_id=self._ground.meter_ids[name],
+                    operator_id=self._ground.operators["manager"],
+                    reason="read at the meter",
+                    count_agreed=count,
+                )
+            )
+            self._world.history.say("technician", f"{name} may be sold to again from {count}")
+
+    # ---- promises -------------------------------------------------------------------------------
+
+    def broken_promises(self, connection: psycopg.Connection[Any]) -> list[str]:
+        """Orders that were accepted and are not there, or are not what was ordered."""
+        found = []
+        for promise in self.promises:
+            row = connection.execute(
+                "SELECT meter.name, kind, amount_fen FROM command JOIN meter USING (meter_id)"
+                " WHERE command_id = %s",
+                (promise.command_id,),
+            ).fetchone()
+            ordered = (promise.meter, promise.kind.value, promise.amount_fen)
+            if promise.accepted and row != ordered:
+                found.append(f"{promise.meter}: accepted {ordered}, stored {row}")
+            if not promise.accepted and promise.answers and row is not None:
+                found.append(f"{promise.meter}: refused {ordered}, stored all the same")
+            if promise.accepted and promise.answers[-1] != "accepted":
+                found.append(f"{promise.meter}: accepted, then told {promise.answers[-1]}")
+        return found
+
+
+def _carried_out(
+    meter: TrialMeter, kind: CommandKind, amount_fen: int | None, count: int | None
+) -> bool:
+    taken = own_credits(meter)
+    match kind:
+        case CommandKind.TOP_UP:
+            return (count, amount_fen) in taken
+        case CommandKind.BURN:
+            return not any(number == count and fen for number, fen in taken)
+        case CommandKind.CUT:
+            return meter.meter.forced is Forced.OPEN
+        case CommandKind.RESTORE:
+            return meter.meter.look().relay_closed
+        case _:
+            return meter.meter.forced is Forced.RELEASED
+
+
+def _short(answer: Accepted | Rejected) -> str:
+    return "accepted" if isinstance(answer, Accepted) else f"rejected: {answer.why.value}"

@@ -1,0 +1,152 @@
+"""`headend simulate`: seeds, mutations, one replay; the result as JSON on the last line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+
+from headend.services.sender import Rules
+from headend.trial.ground import Ground, ground_on
+from headend.trial.mutations import MUTATIONS, SEEDS_TO_CATCH
+from headend.trial.seed import Verdict, run_seed
+from headend.trial.server import own_database, throw_away_server
+from protocols.catalog import load_meter_types
+
+SAID_EVERY = 100  # seeds between two lines of progress
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of a campaign."""
+
+    seeds: int
+    broken: int
+    faults: int
+    crashes: int
+    seconds: float
+    first_broken: Verdict | None = None
+
+    def record(self) -> dict[str, int | float]:
+        """For JSON."""
+        record = asdict(self)
+        del record["first_broken"]
+        return record
+
+
+def campaign(
+    seeds: Iterable[int],
+    ground: Ground,
+    mutation: str | None = None,
+    *,
+    stop_when_broken: bool = False,
+    say: Say = lambda _: None,
+) -> Result:
+    """Live through these seeds, with one safety rule switched off if `mutation` names it."""
+    rules = MUTATIONS[mutation] if mutation is not None else Rules()
+    meter_types = load_meter_types()
+    began = time.perf_counter()
+    done = broken = faults = crashes = 0
+    first: Verdict | None = None
+    for seed in seeds:
+        verdict = run_seed(seed, ground, meter_types, rules)
+        done, faults, crashes = done + 1, faults + verdict.faults, crashes + verdict.crashes
+        if verdict.broken:
+            broken += 1
+            first = first or verdict
+            say(f"seed {seed}: {'; '.join(verdict.broken)}")
+            if stop_when_broken:
+                break
+        if done % SAID_EVERY == 0:
+            say(f"{done} seeds, {broken} broken, {done / (time.perf_counter() - began):.1f}/s")
+    return Result(
+        seeds=done,
+        broken=broken,
+        faults=faults,
+        crashes=crashes,
+        seconds=round(time.perf_counter() - began, 1),
+        first_broken=first,
+    )
+
+
+def catch_all(ground: Ground, *, say: Say = lambda _: None) -> tuple[list[str], list[str]]:
+    """Switch each safety rule off by itself: (those the judge objected to, those it missed)."""
+    caught: list[str] = []
+    missed: list[str] = []
+    for name in MUTATIONS:
+        result = campaign(range(SEEDS_TO_CATCH), ground, name, stop_when_broken=True)
+        if result.first_broken is None:
+            missed.append(name)
+            say(f"{name}: missed in {result.seeds} seeds")
+        else:
+            caught.append(name)
+            say(f"{name}: seed {result.first_broken.seed}: {result.first_broken.broken[0]}")
+    return caught, missed
+
+
+def replay(seed: int, ground: Ground, mutation: str | None = None) -> Verdict:
+    """One seed with its history."""
+    rules = MUTATIONS[mutation] if mutation is not None else Rules()
+    return run_seed(seed, ground, load_meter_types(), rules, with_history=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code. 0: nothing broken, or every mutation caught."""
+    wanted = _parser().parse_args(argv)
+
+    def say(text: str) -> None:
+        if not wanted.json:
+            _out(text)
+
+    with ExitStack() as stack:
+        server = stack.enter_context(throw_away_server())
+        ground = stack.enter_context(ground_on(stack.enter_context(own_database(server))))
+        if wanted.mutations:
+            caught, missed = catch_all(ground, say=say)
+            _out(json.dumps({"caught": caught, "missed": missed}))
+            return 1 if missed else 0
+        if wanted.seed is not None:
+            return _replayed(replay(wanted.seed, ground, wanted.mutation))
+        seeds = range(wanted.first, wanted.first + wanted.seeds)
+        result = campaign(seeds, ground, wanted.mutation, say=say)
+        _out(json.dumps(result.record()))
+        return 1 if result.broken else 0
+
+
+def _replayed(verdict: Verdict) -> int:
+    for line in verdict.history:
+        _out(line)
+    for sentence in verdict.broken:
+        _out(f"broken: {sentence}")
+    record = {
+        "seeds": 1,
+        "broken": int(bool(verdict.broken)),
+        "faults": verdict.faults,
+        "crashes": verdict.crashes,
+        "seconds": round(verdict.virtual_s, 1),
+    }
+    _out(json.dumps(record))
+    return 1 if verdict.broken else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="headend simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, help="how many seeds")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--seed", type=int, help="replay this one and print its history")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--mutation", choices=sorted(MUTATIONS), help="switch this rule off")
+    one.add_argument("--mutations", action="store_true", help="each rule off once; all caught?")
+    parser.add_argument("--json", action="store_true", help="only the last line")
+    return parser
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
