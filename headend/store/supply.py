@@ -18,14 +18,17 @@ from headend.store.database import Row, Transaction
 # Small sets first (who is locked out, protected, waits for an order), each by its own partial
 # index; then a look-up by index for each meter: its last switching, its last sale that landed,
 # money in its customer's account and, in arrears only, its overdraft allowance.
+_OF_A_SITE: Final[LiteralString] = (
+    "%(site_id)s::integer IS NULL OR meter.site_id = %(site_id)s::integer"
+)
+# A text of its own, so that the server keeps one plan for a few meters and does not make it anew.
+_OF_METERS: Final[LiteralString] = "meter.meter_id = ANY(%(meter_ids)s::integer[])"
 _FACTS: Final[LiteralString] = """
     WITH chosen AS MATERIALIZED (
         SELECT meter.*, last.at AS read_at, last.remaining_credit_fen, last.relay_closed_bits,
             last.power_w
         FROM meter LEFT JOIN meter_last AS last USING (meter_id)
-        WHERE meter.retired_at IS NULL
-            AND (%(meter_ids)s::integer[] IS NULL OR meter.meter_id = ANY(%(meter_ids)s))
-            AND (%(site_id)s::integer IS NULL OR meter.site_id = %(site_id)s)
+        WHERE meter.retired_at IS NULL AND ({which})
     ), locked AS (
         SELECT DISTINCT ON (chosen.meter_id) chosen.meter_id,
             operator.name || ' works there: ' || lock_out.reason AS detail
@@ -39,9 +42,10 @@ _FACTS: Final[LiteralString] = """
             ON chosen.meter_id = protection.meter_id OR chosen.room_id = protection.room_id
         WHERE lifted_at IS NULL AND expires_at > %(now)s ORDER BY chosen.meter_id, expires_at DESC
     ), open_command AS (
-        SELECT command_id, meter_id, kind FROM command WHERE state = 'queued'
+        SELECT command_id, meter_id, kind FROM command JOIN chosen USING (meter_id)
+        WHERE state = 'queued'
         UNION ALL
-        SELECT command_id, meter_id, kind FROM command
+        SELECT command_id, meter_id, kind FROM command JOIN chosen USING (meter_id)
         WHERE state IN ('claimed', 'sent', 'unknown', 'escalated')
     ), opened AS (
         SELECT meter_id, min(kind) FILTER (WHERE kind <> 'top_up') AS kind,
@@ -83,6 +87,7 @@ _FACTS: Final[LiteralString] = """
         SELECT (extra ->> 'overdraft_fen')::bigint AS fen FROM reading
         WHERE reading.meter_id = chosen.meter_id AND reading.at = chosen.read_at
             AND chosen.remaining_credit_fen < 0
+        LIMIT 1  -- one look-up each, never a scan of all readings
     ) AS overdraft ON true
     LEFT JOIN LATERAL (
         SELECT attempt.sent_at, CASE
@@ -101,6 +106,8 @@ _FACTS: Final[LiteralString] = """
         ORDER BY landed.purchase_count DESC LIMIT 1
     ) AS landed ON true
     ORDER BY chosen.line_id, chosen.unit"""
+_FACTS_OF_A_SITE: Final[LiteralString] = _FACTS.format(which=_OF_A_SITE)
+_FACTS_OF_METERS: Final[LiteralString] = _FACTS.format(which=_OF_METERS)
 
 
 async def facts(
@@ -116,15 +123,14 @@ async def facts(
     `command_id`: the order that asks, which does not stand in its own way. Retired and unknown
     meters are left out.
     """
-    rows = await tx.rows(
-        _FACTS,
-        named={
-            "meter_ids": None if meter_ids is None else list(meter_ids),
-            "site_id": site_id,
-            "command_id": command_id,
-            "now": now,
-        },
-    )
+    if meter_ids is None:
+        named: dict[str, object] = {"site_id": site_id}
+        query = _FACTS_OF_A_SITE
+    else:
+        assert site_id is None, "meters or a site"
+        named = {"meter_ids": list(meter_ids)}
+        query = _FACTS_OF_METERS
+    rows = await tx.rows(query, named=named | {"command_id": command_id, "now": now})
     known = await calendars(tx)
     return [_facts(row, known) for row in rows]
 
