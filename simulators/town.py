@@ -19,7 +19,7 @@ from simulators.control import Control
 from simulators.dtu import Dtu, DtuPlan
 from simulators.faults import Faults
 from simulators.history import lived_meter
-from simulators.metering import Meter
+from simulators.metering import Forced, Meter
 from simulators.modbus_meter import Bus
 from simulators.other_slave import OtherLine
 from simulators.pty485 import PtyLine
@@ -183,6 +183,8 @@ class Town:
         )
         if plan.dark:
             meter.credited_fen = -DARK_FEN
+        if plan.cut:
+            meter.force(Forced.OPEN)
         self.meters[plan.name] = meter
         return meter
 

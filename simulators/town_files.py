@@ -73,6 +73,7 @@ def truth(plan: TownPlan, *, control: Path, speed: int, pid: int) -> dict[str, A
                 "meter_number": meter.number if meter.cabinet is None else None,
                 "gap": None if meter.gap is None else meter.gap.value,
                 "dark": meter.dark,
+                "cut": meter.cut,
             }
             for line in plan.lines
             for meter in line.meters
@@ -128,6 +129,8 @@ def _cabinets(line: LinePlan) -> list[str]:
                     "three_phase_users": plan.three_phase_users,
                     "single_phase_users": plan.single_phase_users,
                     "rooms": [m.room for m in line.meters if m.cabinet == cabinet.name],
+                    # On a real box somebody has to find out on the bench; here we made it.
+                    "options": {"forced_open_state": 1},
                 },
             )
         )
@@ -143,6 +146,8 @@ def _entry(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(one)}" for key, one in value.items()) + " }"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
     # A JSON string, number or list of them is a TOML one, too.

@@ -52,6 +52,7 @@ class MeterPlan:
     cabinet: str | None = None
     gap: Gap | None = None
     dark: bool = False  # its credit has run out: the relay is open
+    cut: bool = False  # somebody cut it by force; it has credit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +211,7 @@ def plan_town(seed: int = 1) -> TownPlan:
             is_dead=True,
         ),
     )
-    return TownPlan(seed=seed, rooms=tuple(planner.rooms), lines=tuple(map(_one_dark, lines)))
+    return TownPlan(seed=seed, rooms=tuple(planner.rooms), lines=tuple(map(_some_dark, lines)))
 
 
 def _plum_riser(planner: _Planner) -> LinePlan:
@@ -238,12 +239,15 @@ def _plum_riser(planner: _Planner) -> LinePlan:
     )
 
 
-def _one_dark(line: LinePlan) -> LinePlan:
-    """On each living line with plain meters the third of them sits in the dark."""
+def _some_dark(line: LinePlan) -> LinePlan:
+    """The third plain meter of a line has run out of credit, the fourth was cut.
+
+    Not where somebody else's slave answers: it knows no money.
+    """
     healthy = [m for m in line.meters if m.gap is None and m.cabinet is None]
-    if line.is_dead or len(healthy) < 3:
+    if line.is_dead or line.is_other_slave or len(healthy) < 4:
         return line
-    meters = tuple(replace(m, dark=m is healthy[2]) for m in line.meters)
+    meters = tuple(replace(m, dark=m is healthy[2], cut=m is healthy[3]) for m in line.meters)
     return replace(line, meters=meters)
 
 

@@ -27,6 +27,7 @@ from rich.table import Table
 from headend.app import HeadEnd, running
 from headend.cli.console import err, out, print_json, say
 from headend.cli.data import nights_table, print_gaps, reasons_seen
+from headend.cli.demo_money import Deals, deal
 from headend.cli.serve import run_loop, set_up_logging, told_to_stop
 from headend.domain.nights import Cell, CellState, Completeness
 from headend.domain.problems import Problem
@@ -81,17 +82,22 @@ async def _demo(settings: Settings, home: Path, *, once: bool, as_json: bool, se
             _tell(as_json, f"现在抄一夜：{counts_zh}。", f"Reading one night now: {counts}.")
             seconds, progress = await _night(head_end, site, as_json=as_json)
             cells, row = await _result(head_end, site)
-            faults = _faults(cells, truth)
             if not as_json:
                 _show(cells, row, seconds)
+            _tell(as_json, "现在售电、停电、复电……", "Now selling, cutting and restoring …")
+            deals = await deal(head_end.services, site, truth)
+            faults = _faults(cells, truth) + deals.faults
             if as_json:
-                print_json(_summary(cells, progress, seconds))
+                print_json(_summary(cells, progress, seconds) | deals.record())
+            else:
+                show_deals(deals)
             if faults:
                 raise Problem("demo-failed", detail="; ".join(faults[:5]))
             _tell(
                 as_json,
-                "每块正常的表都已抄到，每个缺口都有真实原因。",
-                "Every healthy meter was read and every gap has its true reason.",
+                "每块正常的表都已抄到，每个缺口都有真实原因；每一分钱都由电表自己的寄存器证明。",
+                "Every healthy meter was read, every gap has its true reason, and every fen is "
+                "proved by the meters' own registers.",
             )
             if not once:
                 url = f"http://{settings.http_host}:{settings.http_port}"
@@ -204,6 +210,23 @@ def _show(cells: list[Cell], row: Completeness, seconds: float) -> None:
     if few:
         print_gaps(TypeAdapter(list[Cell]).dump_python(few, mode="json"))
     out.print(say(f"用时 {seconds:.1f} 秒。", f"Took {seconds:.1f} s."))
+
+
+def show_deals(deals: Deals) -> None:
+    """What was sold and switched, in three lines."""
+    record = deals.record()
+    for (chinese, english), counts in zip(
+        (("充值", "top-ups"), ("停电", "cuts"), ("复电", "restores")),
+        (record["topups"], record["cuts"], record["restores"]),
+        strict=True,
+    ):
+        told = ", ".join(f"{state} {n}" for state, n in counts.items())
+        out.print(f"{say(chinese, english)}: {told}")
+    ledger = record["ledger"]
+    verified = say("账本校验", "ledger verified")
+    out.print(
+        f"{verified}: {ledger['verified']}, {say('差异', 'differences')} {ledger['differences']}"
+    )
 
 
 def _faults(cells: list[Cell], truth: dict[str, Any]) -> list[str]:
