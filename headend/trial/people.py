@@ -32,8 +32,8 @@ from simulators.metering import Forced
 
 T = TypeVar("T")
 
-SALES = (5, 10)  # fewest and most in one seed
-SWITCHES = (1, 5)
+SALES = (3, 7)  # fewest and most in one seed
+SWITCHES = (1, 4)
 FOREIGN_SHARE = 0.35  # of seeds in which somebody else sells, too
 FOREIGN_MAX = 2
 CANCEL_SHARE = 0.15  # of sales
@@ -125,8 +125,8 @@ class People:
         chance = self._chance
         clerks = 2 if chance.random() < 0.2 else 1
         wanted = [self._promise(meter, CommandKind.TOP_UP) for _ in range(clerks)]
-        presses = chance.choice((1, 1, 3))
-        repeats = chance.choice((0, 0, 2))
+        presses = chance.choice((1, 1, 1, 3))
+        repeats = chance.choice((0, 0, 0, 2))
         pause_s = chance.uniform(1.0, AGAIN_S_MAX)
         cancelled_after_s = chance.uniform(0.0, 60.0) if chance.random() < CANCEL_SHARE else None
 

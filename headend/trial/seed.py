@@ -21,7 +21,7 @@ from simulators import clockloop
 
 # The bad day, then patience: within so much virtual time of calm every order must have ended. A
 # top-up of a meter that cannot be reached waits for days; here every meter can be reached again.
-DAY_S = 1_500.0
+DAY_S = 1_000.0
 CALM_S_MAX = 12 * 3_600.0
 LOOK_S = 60.0
 # A killed program is started again by its supervisor after so long.

@@ -29,11 +29,14 @@ from simulators.clockloop import SimLoop
 # than a hundred statements.
 CONNECTIONS_KEPT = 8
 # How long a statement is simply waited for before the server is asked whether a lock holds it up.
-LOCK_LOOK_MS = 4
+LOCK_LOOK_MS = 1
 # Nothing here needs to survive the machine. Statements that wait for each other are told apart
 # quickly: on virtual time nobody else will notice.
-HANG_UP_MS_MAX = 5_000
-OPTIONS = "-c synchronous_commit=off -c deadlock_timeout=50ms"
+HANG_UP_S_MAX = 5.0
+OPTIONS = (
+    "-c synchronous_commit=off -c deadlock_timeout=50ms"
+    " -c plan_cache_mode=force_generic_plan"
+)
 
 
 class Fate(Protocol):
@@ -160,7 +163,10 @@ class Sessions:
 
     async def _connect(self) -> StepConnection:
         # Autocommit: BEGIN and COMMIT are said aloud, each a step of its own.
-        connection = await StepConnection.connect(self.conninfo, autocommit=True)
+        connection = await StepConnection.connect(
+            self.conninfo, autocommit=True, prepare_threshold=0
+        )
+        connection.prepared_max = None  # a campaign says the same things a thousand times
         connection.sessions = self
         for channel in self._channels:
             _listen(connection, channel)
@@ -213,10 +219,20 @@ class Sessions:
 
     def hang_up(self, connection: StepConnection) -> None:
         """The server ends this session, as a restart or an operator does."""
-        self.admin.execute(
-            "SELECT pg_terminate_backend(%s, %s)", (connection.pgconn.backend_pid, HANG_UP_MS_MAX)
-        )
+        pid = connection.pgconn.backend_pid
+        self.admin.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        # Its last words come as it goes; after them nothing of it holds a lock.
+        if not select.select([connection.pgconn.socket], [], [], HANG_UP_S_MAX)[0]:
+            raise AssertionError(f"session {pid} does not end")
+        while self._is_there(pid):
+            pass
         self.let_go_locks()
+
+    def _is_there(self, pid: int) -> bool:
+        row = self.admin.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)", (pid,)
+        ).fetchone()
+        return row == (True,)
 
     # ---- locks ----------------------------------------------------------------------------------
 
@@ -247,7 +263,7 @@ class Sessions:
     def let_go_locks(self) -> None:
         """Locks were let go: who waited for one of them gets it now, not at some later moment."""
         for connection in tuple(self._blocked):
-            while not _readable(connection) and not self.is_blocked(connection):
+            while not self.is_blocked(connection) and not _readable(connection):
                 pass
 
 
