@@ -60,8 +60,10 @@ class Sender:
         limits: HardLimits | None = None,
         last_check: LastCheck = no_open_sale,
         rules: Rules | None = None,
+        slow_look_s: float = SLOW_LOOK_S,
     ) -> None:
         rules = rules or Rules()
+        self._slow_look_s = slow_look_s
         self._database = database
         self._lines = lines
         self._clock = clock
@@ -73,7 +75,7 @@ class Sender:
             last_check=last_check,
             rules=rules,
         )
-        self._resolver = Resolver(self._transaction, clock, rules)
+        self._resolver = Resolver(self._transaction, clock)
         self._decisions = Decisions(clock)
         self._at_work: dict[int, asyncio.Task[None]] = {}
         self._news: dict[int, asyncio.Event] = {}  # by line
@@ -118,7 +120,7 @@ class Sender:
         self._tasks.append(asyncio.create_task(self._listen(), name="sender listens"))
         while True:
             next_at = await self._patiently(self._look)
-            wait_s = SLOW_LOOK_S
+            wait_s = self._slow_look_s
             if next_at is not None:
                 wait_s = min(wait_s, max(0.0, (next_at - self._clock.now()).total_seconds()))
             with contextlib.suppress(TimeoutError):
