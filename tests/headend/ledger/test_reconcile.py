@@ -76,7 +76,13 @@ async def test_a_day_of_honest_sales_agrees_at_every_moment(shop: Shop) -> None:
     assert await kinds(shop) == {}
     await shop.look(5, 15_000)
     assert await kinds(shop) == {}, "a burned count is used, its amount never came"
-    taken_back = await sell(shop, 6, 1_000)
+    late = await sell(shop, 6, 2_000)
+    await shop.look(5, 15_000)
+    await end(shop, late, SaleState.LANDED)
+    assert await kinds(shop) == {}, "the look was before it landed"
+    await shop.look(6, 17_000)
+    assert await kinds(shop) == {}
+    taken_back = await sell(shop, 7, 1_000)
     await end(shop, taken_back, SaleState.REVERSED)
     result = await compare(shop)
     assert (result.meters, result.agree, result.unread) == (1, 1, 0)

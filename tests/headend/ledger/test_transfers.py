@@ -234,6 +234,34 @@ async def test_the_database_knows_who_may_move_what(shop: Shop) -> None:
     assert await shop.balance_fen(customer) == (9_999, 9_999)
 
 
+async def test_taking_a_sale_back_has_a_reason_and_a_second_person_in_flesh(shop: Shop) -> None:
+    await shop.pay(60_000)
+    reserved = await shop.reserve(60_000)
+
+    async def take_back(approver: int | None, reason: str) -> None:
+        async with shop.transaction() as tx:
+            await ledger.void(
+                tx,
+                reserved.transfer_id,
+                at=shop.now(),
+                operation=Operation.REVERSAL,
+                operator_id=shop.cashier,
+                approver_id=approver,
+                reason=reason,
+            )
+
+    for approver, reason, refusal in (
+        (None, "mistyped", "a_second_person_approves"),
+        (shop.cashier, "mistyped", "one person"),
+        (shop.twin, "mistyped", "one person"),
+        (shop.manager, "", "has_a_reason"),
+    ):
+        with pytest.raises(DatabaseRefused, match=refusal):
+            await take_back(approver, reason)
+    await take_back(shop.manager, "mistyped")
+    assert await shop.balance_fen(await shop.customer()) == (60_000, 60_000)
+
+
 async def test_the_books_of_a_meter_begin_where_its_registers_stood(shop: Shop) -> None:
     await shop.meter_account()
     await shop.look(9, 90_000)  # too late: the first sale has fixed the opening
