@@ -115,6 +115,11 @@ MONEY: Mapping[str, tuple[Kind, str, str]] = {
         "Command {command} is {state} so far: {detail}; `headend command` shows where it is.",
         "指令 {command} 目前为 {state}：{detail}；用 `headend command` 查看进展。",
     ),
+    "no-such-number": (
+        Kind.NOT_FOUND,
+        "Nothing that still holds has the number {number}.",
+        "没有编号为 {number} 的有效记录。",
+    ),
     "name-taken": (
         Kind.BUSY,
         "There is an operator called {name} already: choose another name.",

@@ -20,7 +20,7 @@ from headend.services.services import Services
 from headend.store import attempts, command_events, commands
 from headend.store.database import Transaction
 from headend.web.api_orders import refusal
-from headend.web.auth import Decider, Taker, Viewer
+from headend.web.auth import Approval, Decider, Taker, Viewer
 from headend.web.common import Asked
 from headend.web.shown import attempt_records, command_record, event_record
 
@@ -130,20 +130,24 @@ async def one(services: Asked, viewer: Viewer, command_id: UUID) -> dict[str, An
 
 @router.post("/{command_id}/cancel", summary="Take back an order that still waits")
 async def cancel(
-    services: Asked, taker: Taker, command_id: UUID, because: Because
+    services: Asked, taker: Taker, approver: Approval, command_id: UUID, because: Because
 ) -> dict[str, Any]:
     """The money of a top-up returns to the balance as soon as no copy of it can land any more."""
     async with services.database.transaction() as tx:
         await _visible(services, tx, taker, command_id)
         outcome = await services.decisions.cancel(
-            tx, command_id, operator_id=taker.operator.operator_id, reason=because.reason
+            tx,
+            command_id,
+            operator_id=taker.operator.operator_id,
+            reason=because.reason,
+            approver_id=None if approver is None else approver.operator.operator_id,
         )
     return _answer(services, command_id, outcome)
 
 
 @router.post("/{command_id}/decide", summary="End an escalated command by a person's word")
 async def decide(
-    services: Asked, decider: Decider, command_id: UUID, said: Decision
+    services: Asked, decider: Decider, approver: Approval, command_id: UUID, said: Decision
 ) -> dict[str, Any]:
     """After looking at the meter: both looks and the frames are under `tries`."""
     async with services.database.transaction() as tx:
@@ -155,6 +159,7 @@ async def decide(
                 carried_out=said.carried_out,
                 operator_id=decider.operator.operator_id,
                 reason=said.reason,
+                approver_id=None if approver is None else approver.operator.operator_id,
             ),
         )
     return _answer(services, command_id, outcome)

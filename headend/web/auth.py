@@ -51,11 +51,27 @@ def who_may(permission: Permission) -> Callable[[Caller], Awaitable[Caller]]:
     return check
 
 
+async def _approver(
+    services: Asked, x_approver_token: Annotated[str | None, Header()] = None
+) -> Caller | None:
+    """The second person, by a token of their own; None: nobody approves."""
+    if x_approver_token is None:
+        return None
+    async with services.database.transaction() as tx:
+        caller = await people.caller_of(tx, x_approver_token, services.clock.now())
+    if caller is None:
+        raise Problem("bad-token")
+    return await who_may(Permission.APPROVE)(caller)
+
+
+Approval = Annotated[Caller | None, Depends(_approver)]
 Seller = Annotated[Caller, Depends(who_may(Permission.SELL))]
 Taker = Annotated[Caller, Depends(who_may(Permission.TAKE_BACK))]
 Switcher = Annotated[Caller, Depends(who_may(Permission.SWITCH))]
 Approver = Annotated[Caller, Depends(who_may(Permission.APPROVE))]
 Decider = Annotated[Caller, Depends(who_may(Permission.DECIDE))]
+Protector = Annotated[Caller, Depends(who_may(Permission.PROTECT))]
+LockOuter = Annotated[Caller, Depends(who_may(Permission.LOCK_OUT))]
 Viewer = Annotated[Caller, Depends(who_may(Permission.SEE))]
 
 

@@ -18,12 +18,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from headend.domain.problems import Problem
 from headend.services.services import Services
 from headend.web import (
+    api_books,
     api_bulk,
     api_commands,
     api_lines,
     api_meters,
     api_nights,
     api_orders,
+    api_supply,
     health,
 )
 
@@ -53,6 +55,8 @@ def build(services: Services, hosts: list[str]) -> FastAPI:
         api_orders,
         api_commands,
         api_bulk,
+        api_books,
+        api_supply,
     ):
         app.include_router(part.router)
     return app
