@@ -86,6 +86,8 @@ class SwitchOrder:
     approver_id: int | None = None
     bulk_id: UUID | None = None
     not_before: datetime | None = None
+    #: the arrears that justify a cut, looked at once more before it is sent; None: by name
+    cut_below_fen: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +213,7 @@ class Orders:
                 command_id=order.command_id,
                 meter_id=order.meter_id,
                 kind=order.kind,
+                details=_why_cut(order),
                 ordered_by=order.operator_id,
                 approved_by=order.approver_id,
                 ordered_at=at,
@@ -304,6 +307,10 @@ class Orders:
         assert given is not None, "just inserted"
         assert given.state is CommandState.QUEUED
         return Accepted(given)
+
+
+def _why_cut(order: SwitchOrder) -> dict[str, Any]:
+    return {} if order.cut_below_fen is None else {"cut_below_fen": order.cut_below_fen}
 
 
 def _is_sellable(amount_fen: object) -> bool:

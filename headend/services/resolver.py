@@ -17,7 +17,6 @@ from headend.services import settling
 from headend.services.conversations import Trace, look, stands_as_ordered
 from headend.services.delivery import RETRY_WAIT, RETRY_WAIT_MAX
 from headend.services.looks import MeterAtWork
-from headend.services.rules import Rules
 from headend.services.settling import Proof
 from headend.store import attempts, commands, queue, sales
 from headend.store.database import Transact, Transaction
@@ -36,10 +35,9 @@ STALE_BATCH = 100  # escalated in one transaction
 class Resolver:
     """Looks at one unknown command at a time for each line."""
 
-    def __init__(self, transaction: Transact, clock: Clock, rules: Rules) -> None:
+    def __init__(self, transaction: Transact, clock: Clock) -> None:
         self._transaction = transaction
         self._clock = clock
-        self._rules = rules
 
     async def resolve(self, line: Line, meter: MeterAtWork, command: Command) -> None:
         """Look once and settle, or look again later. Raises StoreError."""
@@ -102,7 +100,7 @@ class Resolver:
                 S.UNKNOWN,
                 proof,
                 "the meter's registers before and after do not fit this order: compare both looks",
-                freeze=self._rules.freeze,
+                freeze=True,
             )
         elif command.attempts >= ATTEMPTS_MAX:
             await settling.escalate(

@@ -29,7 +29,5 @@ class Rules:
     last_check: bool = True
     #: cuts and re-connects a minute and an hour, and no relay toggled twice in ten minutes
     hard_limits: bool = True
-    #: a purchase from elsewhere stops sales to the meter
-    freeze: bool = True
     #: seconds that a write may be on its way, where it is not to be taken from the line
     in_flight_s: float | None = None

@@ -143,7 +143,7 @@ async def test_a_purchase_from_elsewhere_stops_the_sale_and_every_next_one(
     async with shop(database, tmp_path) as s:
         meter = s.meter()
         meter.purchase(3_300, meter.purchase_count + 1)  # a card nobody told us of
-        await s.open_sender(rules=Rules(look_first=on, freeze=on))
+        await s.open_sender(rules=Rules(look_first=on))
         command_id = await s.sell(5_000)
         if not on:
             await s.reaches(command_id, S.CONFIRMED)  # numbered anew: the other one stays hidden
