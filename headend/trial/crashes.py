@@ -20,6 +20,7 @@ from gateways.turns import Priority
 from headend.services.lines import LineBook
 from headend.services.looks import Missed, look
 from headend.services.sender import Rules, Sender
+from headend.services.switching import last_check
 from headend.store import places, readings
 from headend.store.database import Transaction
 from headend.store.errors import StoreError
@@ -42,6 +43,9 @@ LOSES_NOTICE_MAX = 0.3
 AWAY_S_MAX = 20.0
 # A box finds a new head-end after so long.
 REDIAL_S_MAX = 8.0
+# The sender finds by itself what a lost notice did not tell. Rarer than in the field, where a look
+# every two seconds costs nothing: here it would be most of a seed.
+SLOW_LOOK_S = 90.0
 POLL_S = (30.0, 180.0)
 # A task may catch its first cancellations for a last word; one that goes on for ever is a fault.
 CANCELS_MAX = 50
@@ -172,7 +176,14 @@ class Process:
             )
         if not self._rules.quarantine:
             self._forget_patience()
-        self.sender = Sender(self.database, self.book, self._world.clock, rules=self._rules)
+        self.sender = Sender(
+            self.database,
+            self.book,
+            self._world.clock,
+            last_check=last_check(self._world.clock),
+            rules=self._rules,
+            slow_look_s=SLOW_LOOK_S,
+        )
         await self.sender.start()
         asyncio.create_task(self._poll())  # noqa: RUF006  kept in self.tasks
         for name, box in self._world.boxes.items():

@@ -89,6 +89,7 @@ class StepConnection(psycopg.AsyncConnection[Row]):
 
     sessions: Sessions
     fate: Fate | None = None  # of the process that uses it now
+    heard: set[str]  # channels it listens on
 
     async def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:  # noqa: ASYNC109
         """Run one round trip. Raises OperationalError as a lost session does."""
@@ -141,7 +142,7 @@ class Sessions:
         self.conninfo = session_conninfo(make_conninfo(conninfo, options=OPTIONS), "headend trial")
         self.admin = psycopg.connect(self.conninfo, autocommit=True)
         self._idle: list[StepConnection] = []
-        self._blocked: list[StepConnection] = []
+        self._blocked: dict[StepConnection, asyncio.Future[None]] = {}
         self._channels: set[str] = set()
         self.reset()
 
@@ -168,8 +169,7 @@ class Sessions:
         )
         connection.prepared_max = None  # a campaign says the same things a thousand times
         connection.sessions = self
-        for channel in self._channels:
-            _listen(connection, channel)
+        connection.heard = set()
 
         def noticed(notice: psycopg.Notify) -> None:
             fate = connection.fate
@@ -185,6 +185,8 @@ class Sessions:
     async def take(self, fate: Fate) -> StepConnection:
         """A session that nobody else uses, as a pool gives it: known to answer."""
         connection = self._idle.pop() if self._idle else await self._connect()
+        for channel in self._channels - connection.heard:
+            _listen(connection, channel)
         connection.fate = fate
         return connection
 
@@ -205,10 +207,7 @@ class Sessions:
 
     def follow(self, channel: str) -> asyncio.Queue[str]:
         """What is notified on this channel from now on."""
-        if channel not in self._channels:
-            self._channels.add(channel)
-            for connection in self._idle:
-                _listen(connection, channel)
+        self._channels.add(channel)
         queue: asyncio.Queue[str] = asyncio.Queue()
         self.listeners.setdefault(channel, []).append(queue)
         return queue
@@ -246,25 +245,28 @@ class Sessions:
     async def others_go_on(self, connection: StepConnection) -> None:
         """Come back once the server has an answer for this session."""
         loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not readable.done():
-                readable.set_result(None)
-
-        loop.add_reader(connection.pgconn.socket, wake)
-        self._blocked.append(connection)
+        answered: asyncio.Future[None] = loop.create_future()
+        self._blocked[connection] = answered
+        # Two that wait for each other are answered by the server alone, when it tells them apart.
+        loop.add_reader(connection.pgconn.socket, _set, answered)
         try:
-            await readable
+            await answered
         finally:
-            self._blocked.remove(connection)
             loop.remove_reader(connection.pgconn.socket)
+            del self._blocked[connection]
 
     def let_go_locks(self) -> None:
-        """Locks were let go: who waited for one of them gets it now, not at some later moment."""
-        for connection in tuple(self._blocked):
-            while not self.is_blocked(connection) and not _readable(connection):
-                pass
+        """Locks were let go: who waited for one of them gets it now, first come first served."""
+        for connection, answered in tuple(self._blocked.items()):
+            while not self.is_blocked(connection):
+                if _readable(connection):
+                    _set(answered)
+                    break
+
+
+def _set(answered: asyncio.Future[None]) -> None:
+    if not answered.done():
+        answered.set_result(None)
 
 
 def _readable(connection: StepConnection) -> bool:
@@ -274,6 +276,7 @@ def _readable(connection: StepConnection) -> bool:
 def _listen(connection: StepConnection, channel: str) -> None:
     command = sql.SQL("LISTEN {}").format(sql.Identifier(channel)).as_bytes(connection)
     connection.pgconn.exec_(command)
+    connection.heard.add(channel)
 
 
 class StepDatabase(Database):
