@@ -143,7 +143,7 @@ class Decisions:
     ) -> bool:
         """Sell to a frozen meter again. `count_agreed`: the count it shows now, found to be right.
 
-        False when its sales were not frozen.
+        False when its sales were not frozen; the count is agreed all the same.
         """
         return await sales.thaw(
             tx,

@@ -172,7 +172,11 @@ async def thaw(
     count_agreed: int,
     at: datetime,
 ) -> bool:
-    """A person has found out: sales go on after `count_agreed`. False when none were frozen."""
+    """A person has found out: sales go on after `count_agreed`.
+
+    False when nothing had frozen them; the count is agreed all the same, since an order may have
+    been refused for a doubt that no look of the sender has confirmed yet.
+    """
     touched = await tx.execute(
         """
         UPDATE sales_freeze SET thawed_at = %s, thawed_by = %s, thaw_reason = %s, count_agreed = %s
@@ -183,7 +187,20 @@ async def thaw(
         count_agreed,
         meter_id,
     )
-    return touched == 1
+    if touched == 1:
+        return True
+    await tx.execute(
+        """
+        INSERT INTO sales_freeze (meter_id, frozen_at, reason, thawed_at, thawed_by, thaw_reason,
+            count_agreed) VALUES (%s, %s, 'only the count was in doubt', %s, %s, %s, %s)""",
+        meter_id,
+        at,
+        at,
+        operator_id,
+        reason,
+        count_agreed,
+    )
+    return False
 
 
 async def frozen(tx: Transaction, meter_id: int) -> Freeze | None:

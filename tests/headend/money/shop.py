@@ -24,7 +24,9 @@ from headend.store import accounts, attempts, command_events, commands, ledger, 
 from headend.store.attempts import Attempt
 from headend.store.command_events import CommandEvent
 from headend.store.database import Database
+from headend.store.readings import store_readings
 from protocols.catalog import load_meter_types
+from protocols.reading import Origin, Quantity, Reading
 from simulators.line_command import LineWish
 from simulators.metering import Meter
 from simulators.modbus_meter import Bus
@@ -143,6 +145,33 @@ class Shop:
         """Amounts this meter really took since the shop opened."""
         return [a.amount_fen for a in self.meter(unit).applied]
 
+    async def read_once(self) -> None:
+        """Last night's readings, without the wire: every meter that exists is known."""
+        at = self.clock.now()
+        readings = []
+        for meter in self.house.book.by_id.values():
+            if (unit := self.bus.units.get(meter.known.unit)) is None:
+                continue
+            look = unit.meter.look()
+            values = {
+                Quantity.PURCHASE_COUNT: look.purchase_count,
+                Quantity.TOTAL_PURCHASED: look.total_purchased_fen,
+                Quantity.REMAINING_CREDIT: look.remaining_fen,
+                Quantity.RELAY_CLOSED: int(look.relay_closed),
+            }
+            readings.append(
+                Reading(
+                    meter_id=meter.known.meter_id,
+                    at=at,
+                    received_at=at,
+                    origin=Origin.POLLED,
+                    values=values,
+                )
+            )
+        async with self.database.transaction() as tx:
+            await store_readings(tx, readings)
+        self.clock.later(minutes=1)
+
     async def open_sender(self, **given: Any) -> Sender:
         """The program starts."""
         assert self.sender is None
@@ -155,6 +184,12 @@ class Shop:
         assert self.sender is not None
         await self.sender.stop()
         self.sender = None
+
+    def later(self, **step: float) -> None:
+        """Time passes, and the sender looks."""
+        self.clock.later(**step)
+        if self.sender is not None:
+            self.sender.wake(self.house.book.lines["L1"].known.line_id)
 
     async def unplug(self) -> None:
         await self.wire.unplug()
@@ -303,9 +338,7 @@ async def shop(
                 )
             ]
         opened.ids = {name: m.known.meter_id for name, m in house.book.meters.items()}
-        await house.collect()
-        await house.sink.flush()
-        clock.later(minutes=1)
+        await opened.read_once()
         for unit in bus.units.values():
             unit.meter.applied.clear()
         bus.heard.clear()

@@ -190,7 +190,7 @@ async def test_a_sale_that_may_still_land_is_burned_before_its_money_goes_back(
     async with shop(database, tmp_path) as s:
         command = await half_sent(s, 500)
         if by_clock:
-            s.clock.later(days=8)
+            s.later(days=8)
             async with database.transaction() as tx:
                 await s.decisions.expire_due(tx)
         else:
@@ -305,3 +305,26 @@ async def test_the_order_and_its_money_are_one_transaction(
         assert await s.books() == (0, 500, 0)
         async with database.transaction() as tx:
             assert await tx.value("SELECT count(*) FROM sale") == 0
+
+
+async def test_a_count_in_doubt_is_agreed_by_a_person(database: Database, tmp_path: Path) -> None:
+    async with shop(database, tmp_path) as s:
+        await s.open_sender()
+        await s.reaches(await s.sell(500), S.CONFIRMED)
+        meter = s.meter()
+        meter.purchase(3_300, meter.purchase_count + 1)
+        await s.read_once()  # the night sees it before any order does
+        await s.pay(700)
+        assert why(await s.order(700)) is Why.SALES_FROZEN
+        async with database.transaction() as tx:
+            assert not await s.decisions.thaw(
+                tx,
+                s.ids["M1"],
+                operator_id=s.wang,
+                reason="a card of the old system",
+                count_agreed=meter.purchase_count,
+            )
+        accepted = await s.order(700)
+        assert isinstance(accepted, Accepted)
+        await s.reaches(accepted.command.command_id, S.CONFIRMED)
+        assert s.credited() == [500, 3_300, 700]

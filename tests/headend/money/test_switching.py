@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from headend.domain.commands import CommandKind, CommandState, Rejected, Why
+from headend.domain.commands import Accepted, CommandKind, CommandState, Rejected, Why
 from headend.domain.limits import HardLimits, Rate
 from headend.services.delivery import Held
+from headend.services.orders import ConfigureOrder
 from headend.services.restore_clock import LATE_AFTER_S, restore_chain, restore_clocks, tell
 from headend.services.rules import Rules
 from headend.store import command_events
 from headend.store.database import Database
 from protocols.exchange import Evidence
+from protocols.settings import Overdraft
 from simulators.metering import Forced
 from tests.headend.money.shop import PATIENCE_S, Fate, always, once, shop
 
@@ -52,7 +55,7 @@ async def test_paid_to_light_on_is_one_chain_and_ends_with_the_relay_released(
     async with shop(database, tmp_path) as s:
         await s.open_sender()
         await s.reaches(await s.switched(K.CUT), S.CONFIRMED)
-        s.clock.later(minutes=11)
+        s.later(minutes=11)
         command_id = await s.sell(5_000)
         await s.reaches(command_id, S.CONFIRMED)
         restore = await s.follower(command_id, K.RESTORE)
@@ -98,7 +101,7 @@ async def test_too_little_money_brings_no_light(database: Database, tmp_path: Pa
     async with shop(database, tmp_path) as s:
         await s.open_sender()
         await s.reaches(await s.switched(K.CUT), S.CONFIRMED)
-        s.clock.later(minutes=11)
+        s.later(minutes=11)
         s.meter().set_account(remaining_fen=-10_000)
         command_id = await s.sell(5_000)
         await s.reaches(command_id, S.CONFIRMED)
@@ -123,7 +126,7 @@ async def test_no_relay_toggles_twice_in_ten_minutes(
             while "short while ago" not in (await s.command(restore_id)).outcome:
                 await asyncio.sleep(0.01)
         assert s.meter().forced is Forced.OPEN
-        s.clock.later(minutes=10)
+        s.later(minutes=10)
         await s.reaches(restore_id, S.CONFIRMED)
         rejected = await s.switch(K.CUT)
         assert isinstance(rejected, Rejected)
@@ -147,7 +150,7 @@ async def test_more_than_the_limit_waits_whoever_asked(
             while "limit" not in (await s.command(second)).outcome:
                 await asyncio.sleep(0.01)
         assert s.bus.writes(2) == []
-        s.clock.later(minutes=61)
+        s.later(minutes=61)
         await s.reaches(second, S.CONFIRMED)
 
 
@@ -188,7 +191,7 @@ async def test_a_last_check_sees_what_the_meter_shows_and_may_put_it_off(
             while not (await s.command(cut_id)).outcome:
                 await asyncio.sleep(0.01)
         assert s.bus.writes() == []
-        s.clock.later(minutes=61)
+        s.later(minutes=61)
         await s.reaches(cut_id, S.CONFIRMED)
         assert seen[0] == s.meter().remaining_fen
 
@@ -210,7 +213,7 @@ async def test_a_cut_nobody_could_deliver_is_dropped_not_fired_at_dawn(
 ) -> None:
     async with shop(database, tmp_path) as s:
         cut_id = await s.switched(K.CUT)
-        s.clock.later(hours=3)
+        s.later(hours=3)
         await s.open_sender()
         await s.reaches(cut_id, S.EXPIRED)
         assert s.bus.writes() == []
@@ -229,11 +232,11 @@ async def test_a_late_light_is_told_once_for_each_step(database: Database, tmp_p
         await s.open_sender()
         await s.reaches(await s.switched(K.CUT), S.CONFIRMED)
         await s.kill_sender()
-        s.clock.later(minutes=11)
+        s.later(minutes=11)
         command_id = await s.sell(5_000)
         told = []
         for step_s in (0, *LATE_AFTER_S):
-            s.clock.later(seconds=step_s)
+            s.later(seconds=step_s)
             for _ in range(2):
                 async with database.transaction() as tx:
                     told.append(await tell(tx, s.clock.now()))
@@ -272,3 +275,24 @@ async def test_events_come_in_order_and_a_young_hole_is_waited_for(
             await tx.execute("ALTER TABLE command_event DISABLE TRIGGER ALL")
             await tx.execute("UPDATE command_event SET stored_at = stored_at - interval '1 min'")
             assert len(await command_events.events(tx, 0)) == 2, "that hole stays"
+
+
+@pytest.mark.parametrize("fate", [None, Fate.MUTE])
+async def test_a_setting_is_proved_by_reading_it_back(
+    database: Database, tmp_path: Path, fate: Fate | None
+) -> None:
+    async with shop(database, tmp_path) as s:
+        s.bus.script = once(fate, write=True) if fate is not None else None
+        await s.open_sender()
+        order = ConfigureOrder(
+            command_id=uuid4(),
+            meter_id=s.ids["M1"],
+            setting=Overdraft(overdraft_fen=1_000),
+            operator_id=s.li,
+            reason="credit agreed",
+        )
+        async with database.transaction() as tx:
+            assert isinstance(await s.orders.configure(tx, order), Accepted)
+        await s.reaches(order.command_id, S.CONFIRMED)
+        assert s.meter().account.overdraft_fen == 1_000
+        assert len(s.bus.writes()) == 1

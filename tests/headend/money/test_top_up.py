@@ -240,7 +240,7 @@ async def test_a_silent_meter_does_not_hold_up_its_neighbour(
         await s.reaches(lively, S.CONFIRMED)
         assert (await s.command(silent)).state in {S.QUEUED, S.CLAIMED}
         s.bus.script = None
-        s.clock.later(minutes=10)
+        s.later(minutes=10)
         await s.reaches(silent, S.CONFIRMED)
         assert (s.credited(1), s.credited(2)) == ([5_000], [700])
 
