@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, time
 from typing import Any, Final, LiteralString
@@ -23,6 +24,16 @@ _OF_A_SITE: Final[LiteralString] = (
 )
 # A text of its own, so that the server keeps one plan for a few meters and does not make it anew.
 _OF_METERS: Final[LiteralString] = "meter.meter_id = ANY(%(meter_ids)s::integer[])"
+_OPEN_OF_A_SITE: Final[LiteralString] = """
+    SELECT command_id, meter_id, kind FROM command JOIN chosen USING (meter_id)
+    WHERE state = 'queued'
+    UNION ALL
+    SELECT command_id, meter_id, kind FROM command JOIN chosen USING (meter_id)
+    WHERE state IN ('claimed', 'sent', 'unknown', 'escalated')"""
+# By meter: thousands of others may be queued.
+_OPEN_OF_METERS: Final[LiteralString] = """
+    SELECT command_id, meter_id, kind FROM command WHERE meter_id = ANY(%(meter_ids)s::integer[])
+        AND state IN ('queued', 'claimed', 'sent', 'unknown', 'escalated')"""
 _FACTS: Final[LiteralString] = """
     WITH chosen AS MATERIALIZED (
         SELECT meter.*, last.at AS read_at, last.remaining_credit_fen, last.relay_closed_bits,
@@ -42,11 +53,7 @@ _FACTS: Final[LiteralString] = """
             ON chosen.meter_id = protection.meter_id OR chosen.room_id = protection.room_id
         WHERE lifted_at IS NULL AND expires_at > %(now)s ORDER BY chosen.meter_id, expires_at DESC
     ), open_command AS (
-        SELECT command_id, meter_id, kind FROM command JOIN chosen USING (meter_id)
-        WHERE state = 'queued'
-        UNION ALL
-        SELECT command_id, meter_id, kind FROM command JOIN chosen USING (meter_id)
-        WHERE state IN ('claimed', 'sent', 'unknown', 'escalated')
+        {opened}
     ), opened AS (
         SELECT meter_id, min(kind) FILTER (WHERE kind <> 'top_up') AS kind,
             bool_or(kind = 'top_up') AS top_up
@@ -65,7 +72,9 @@ _FACTS: Final[LiteralString] = """
         END,
         landed.closed_at,
         coalesce(frozen.reason, difference.detail,
-            CASE WHEN cell.reason IN ('implausible', 'wrong_meter') THEN cell.detail END)
+            CASE WHEN cell.reason IN ('implausible', 'wrong_meter') THEN cell.detail END),
+        site.time_zone, calendar.spare_weekends, calendar.friendly_hours::text,
+        calendar.holidays::text, calendar.working_days::text
     FROM chosen
     JOIN site ON site.site_id = chosen.site_id
     LEFT JOIN room ON room.room_id = chosen.room_id
@@ -83,6 +92,10 @@ _FACTS: Final[LiteralString] = """
     LEFT JOIN newest_night ON newest_night.site_id = chosen.site_id
     LEFT JOIN night_cell AS cell ON cell.night_id = newest_night.night_id
         AND cell.meter_id = chosen.meter_id
+    LEFT JOIN LATERAL (
+        SELECT * FROM site_calendar WHERE site_calendar.site_id = chosen.site_id
+        ORDER BY calendar_id DESC LIMIT 1
+    ) AS calendar ON true
     LEFT JOIN LATERAL (
         SELECT (extra ->> 'overdraft_fen')::bigint AS fen FROM reading
         WHERE reading.meter_id = chosen.meter_id AND reading.at = chosen.read_at
@@ -106,8 +119,8 @@ _FACTS: Final[LiteralString] = """
         ORDER BY landed.purchase_count DESC LIMIT 1
     ) AS landed ON true
     ORDER BY chosen.line_id, chosen.unit"""
-_FACTS_OF_A_SITE: Final[LiteralString] = _FACTS.format(which=_OF_A_SITE)
-_FACTS_OF_METERS: Final[LiteralString] = _FACTS.format(which=_OF_METERS)
+_FACTS_OF_A_SITE: Final[LiteralString] = _FACTS.format(which=_OF_A_SITE, opened=_OPEN_OF_A_SITE)
+_FACTS_OF_METERS: Final[LiteralString] = _FACTS.format(which=_OF_METERS, opened=_OPEN_OF_METERS)
 
 
 async def facts(
@@ -131,14 +144,19 @@ async def facts(
         named = {"meter_ids": list(meter_ids)}
         query = _FACTS_OF_METERS
     rows = await tx.rows(query, named=named | {"command_id": command_id, "now": now})
-    known = await calendars(tx)
+    known: dict[int, Calendar] = {}  # one for each site, shared by its meters
+    for row in rows:
+        if row[4] not in known:
+            zone, spare_weekends, *days = row[21:]
+            hours, holidays, working_days = (json.loads(day or "null") for day in days)
+            known[row[4]] = _calendar(ZoneInfo(zone), spare_weekends, hours, holidays, working_days)
     return [_facts(row, known) for row in rows]
 
 
 def _facts(row: Row, known: Mapping[int, Calendar]) -> MeterFacts:
     meter_id, meter, room, building, site_id, site, line_id, credit_fen, overdraft_fen = row[:9]
     read_at, relay_closed_bits, power_w, switched_at, switched_to, locked_out = row[9:15]
-    protected, protected_until, command_open, payment, paid_at, flagged = row[15:]
+    protected, protected_until, command_open, payment, paid_at, flagged = row[15:21]
     return MeterFacts(
         meter_id=meter_id,
         meter=meter,
