@@ -35,6 +35,10 @@ from protocols.exchange import (
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+# A command keeps its turn between two of its exchanges for at most this long: an intent is
+# committed within milliseconds, and a database that hangs must not hold the wire.
+COMMAND_KEEPS_S_MAX = 0.25
+
 # A wait for a silent meter looks this often whether the link is gone or a command has come.
 LOOK_AGAIN_S = 0.5
 
@@ -81,6 +85,8 @@ class Line:
         self._bus = Bus(name, timing, self.health, self.wiretap, wall_s)
         self._now = self._bus.now
         self._turns = Turns()
+        self._kept_for: Peer | None = None  # a command between two of its exchanges
+        self._keep_timer: asyncio.TimerHandle | None = None
         self._peers: dict[Hashable, Peer] = {}
         quiet_s = timing.start_quiet_s
         self._start_quiet_until_s = self._now() + (
@@ -178,6 +184,8 @@ class Line:
             raise
         finally:
             conversation.close()
+            if self._kept_for is peer:
+                self._let_go()
             peer.turns.pass_on()
 
     def _admit(self, peer: Peer, priority: Priority) -> None:
@@ -243,12 +251,18 @@ class Line:
         for again in range(tries):
             if peer.quiet_until_s and not await self._left_alone(peer, priority, again > 0):
                 break
-            if not turns.try_take():
+            if self._kept_for is peer:
+                self._keep_ends()
+            elif not turns.try_take():
                 await turns.wait(priority)
+            answer = None
             try:
                 answer = await self._bus.exchange(peer, request)
             finally:
-                turns.pass_on()
+                if answer is not None and priority is Priority.COMMAND:
+                    self._keep(peer)
+                else:
+                    turns.pass_on()
             if answer is not None:
                 return answer
             if peer.breaker.is_open and priority >= Priority.NIGHTLY:
@@ -257,10 +271,28 @@ class Line:
             raise Garbled(f"{request.label}: bytes came, but no good answer")
         raise Silence(f"{request.label}: no answer")
 
+    # A command has several exchanges; with a poll between each two it would take twice as long. So
+    # its turn is kept while it thinks: while it commits its intent, that is.
+
+    def _keep(self, peer: Peer) -> None:
+        self._kept_for = peer
+        self._keep_timer = asyncio.get_running_loop().call_later(COMMAND_KEEPS_S_MAX, self._let_go)
+
+    def _keep_ends(self) -> None:
+        assert self._keep_timer is not None, "set with _kept_for"
+        self._keep_timer.cancel()
+        self._kept_for = self._keep_timer = None
+
+    def _let_go(self) -> None:
+        self._keep_ends()
+        self._turns.pass_on()
+
     async def _left_alone(self, peer: Peer, priority: Priority, repeating: bool) -> bool:
         """Wait until no old answer of this meter can come. False: give up the repeat instead,
         because somebody more urgent wants this meter."""
         while (left_s := peer.quiet_until_s - self._now()) > 0:
+            if self._kept_for is peer:
+                self._let_go()
             if repeating and peer.turns.wanted_before(priority):
                 return False
             await asyncio.sleep(min(left_s, LOOK_AGAIN_S))

@@ -231,7 +231,7 @@ app.command()(money_commands.token)
     add_help_option=False,
 )
 def simulate(context: typer.Context) -> None:
-    """Simulated meters to try things on, or with --seeds N the trial of money; --help lists both."""
+    """Simulated meters to try things on; with --seeds N the trial of money. --help lists both."""
     from headend.cli import simulators
 
     raise typer.Exit(simulators.run(context.args))
