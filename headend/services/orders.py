@@ -181,9 +181,10 @@ class Orders:
         return accepted
 
     async def switch(self, tx: Transaction, order: SwitchOrder) -> Accepted | Rejected:
-        """Queue a switching order. It replaces switching orders of this meter that still wait.
+        """Queue a switching order. It takes back a cut of this meter that still waits.
 
-        A restore soon after a cut waits until the relay may move again; a cut soon after a restore
+        Light that was ordered is never taken back by a cut: somebody may have paid for it. The cut
+        goes after it, if its reasons still hold then. A restore soon after a cut waits until the relay may move again; a cut soon after a restore
         is refused. Who may be cut at all is domain/supply.py's to say, before and once more right
         before it is sent.
         """
@@ -203,7 +204,7 @@ class Orders:
         await settling.cancel_queued(
             tx,
             order.meter_id,
-            set(SWITCHING),
+            {CommandKind.CUT},
             at,
             f"replaced by a newer order to {order.kind.value}",
         )

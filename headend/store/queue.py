@@ -31,9 +31,10 @@ async def claim(
 ) -> Command | None:
     """Take the next order of these meters, those of one line; None when nothing can go now.
 
-    Left out: kinds in `not_kinds` (their hard limit is reached), meters another order holds, sales
-    to frozen meters, and meters that refused a purchase less than `in_flight_s_max` ago: a copy of
-    it that the network doubled must be dead before its count is used for another amount.
+    Left out: kinds in `not_kinds` (their hard limit is reached), meters another order holds, cuts
+    of meters that are to get light first, sales to frozen meters, and meters that refused a
+    purchase less than `in_flight_s_max` ago: a copy of it that the network doubled must be dead
+    before its count is used for another amount.
     """
     row = await tx.row(
         f"""
@@ -45,6 +46,9 @@ async def claim(
                 AND NOT EXISTS (SELECT FROM command AS other
                     WHERE other.meter_id = next.meter_id
                         AND other.state IN ('claimed', 'sent', 'unknown', 'escalated'))
+                AND NOT (next.kind = 'cut' AND EXISTS (SELECT FROM command AS light
+                    WHERE light.meter_id = next.meter_id AND light.state = 'queued'
+                        AND light.kind IN ('restore', 'release')))
                 AND NOT (next.kind = 'top_up' AND (
                     EXISTS (SELECT FROM sales_freeze AS stop
                         WHERE stop.meter_id = next.meter_id AND stop.thawed_at IS NULL)

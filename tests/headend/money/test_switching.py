@@ -227,6 +227,27 @@ async def test_a_newer_order_replaces_one_that_waits(database: Database, tmp_pat
         assert (await s.command(restore_id)).state is S.QUEUED
 
 
+async def test_a_cut_never_takes_back_light_that_was_paid_for(
+    database: Database, tmp_path: Path
+) -> None:
+    async with shop(database, tmp_path) as s:
+        await s.open_sender()
+        await s.reaches(await s.switched(K.CUT), S.CONFIRMED)
+        sold = await s.sell(5_000)
+        await s.reaches(sold, S.CONFIRMED)
+        restore = await s.follower(sold, K.RESTORE)
+        assert restore is not None
+        assert restore.state is S.QUEUED, "the relay has just moved"
+        cut_id = await s.switched(K.CUT)  # by somebody who does not know
+        s.later(minutes=11)
+        await s.reaches(restore.command_id, S.CONFIRMED)
+        release = await s.follower(restore.command_id, K.RELEASE)
+        assert release is not None
+        await s.reaches(release.command_id, S.CONFIRMED)
+        assert s.meter().forced is Forced.RELEASED
+        assert (await s.command(cut_id)).attempts == 0
+
+
 async def test_a_late_light_is_told_once_for_each_step(database: Database, tmp_path: Path) -> None:
     async with shop(database, tmp_path) as s:
         await s.open_sender()
