@@ -222,7 +222,7 @@ async def _book(tx: Transaction, wanted: Transfer) -> Transfer:
         SELECT %(transfer_id)s, %(phase)s, %(operation)s, %(debit)s, %(credit)s, %(amount_fen)s,
             %(command_id)s, %(sale_id)s, %(operator_id)s, %(approver_id)s, %(reason)s, %(at)s
         WHERE NOT EXISTS (SELECT FROM transfer WHERE transfer_id = %(transfer_id)s)
-        ON CONFLICT (transfer_id) DO NOTHING
+        ON CONFLICT DO NOTHING
         RETURNING {_TRANSFER}""",
         named={
             "transfer_id": wanted.transfer_id,
