@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -37,6 +37,7 @@ from headend.store.nights import Gap, Look
 from headend.store.spool import Spool
 from headend.web.server import bound_socket, build, serving
 from protocols.catalog import CatalogError, load_meter_types
+from protocols.meter_type import MeterType
 
 log = logging.getLogger(__name__)
 
@@ -128,15 +129,7 @@ async def running(
     Raises Problem; ports are taken first, so that a clash is said before anything is touched.
     """
     clock = clock or SystemClock()
-    try:
-        meter_types = load_meter_types()
-    except CatalogError as error:
-        raise Problem("meter-types", detail=error) from error
-    try:
-        books_zone = ZoneInfo(settings.books_time_zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        detail = f"books_time_zone {settings.books_time_zone} is not a time zone"
-        raise Problem("settings-unreadable", file="the settings", detail=detail) from error
+    meter_types, books_zone = _meter_types(), _books_zone(settings)
     async with AsyncExitStack() as stack:
         http = bound_socket(settings.http_host, settings.http_port)
         stack.callback(http.close)
@@ -193,6 +186,21 @@ async def running(
         hosts = ["127.0.0.1", "localhost", "[::1]", settings.http_host]
         await stack.enter_async_context(serving(build(services, hosts), http))
         yield head_end
+
+
+def _meter_types() -> Mapping[str, MeterType]:
+    try:
+        return load_meter_types()
+    except CatalogError as error:
+        raise Problem("meter-types", detail=error) from error
+
+
+def _books_zone(settings: Settings) -> ZoneInfo:
+    try:
+        return ZoneInfo(settings.books_time_zone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        detail = f"books_time_zone {settings.books_time_zone} is not a time zone"
+        raise Problem("settings-unreadable", file="the settings", detail=detail) from error
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
