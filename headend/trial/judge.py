@@ -15,13 +15,17 @@ from uuid import UUID
 
 import psycopg
 
-from headend.trial.world import TrialMeter, World, instant_of
+from headend.services.resolver import ATTEMPTS_MAX
+from headend.trial.world import SHANGHAI, TrialMeter, World, instant_of
 from simulators.metering import Forced
 
 FINAL = ("confirmed", "refused", "expired", "cancelled")
 # An order that left may reach its meter this much later (link.py: within the line's own bound).
 IN_FLIGHT = timedelta(seconds=31)
 TOGGLE_GAP = timedelta(minutes=10)
+# The usual calendar, once more and by hand: on working days, from 8 to 20 on the site's wall clock.
+SATURDAY = 5
+CUTS_FROM, CUTS_UNTIL = 8, 20
 EFFECTS = {
     "cut": {Forced.OPEN},
     "restore": {Forced.CLOSED, Forced.RELEASED},
@@ -76,7 +80,8 @@ class Books:
     sales: list[SaleRow]
     posted_fen: dict[tuple[str, str | None], int]  # by kind of account and meter
     reserved_fen: dict[str | None, int]
-    escalated: set[str]  # meters that ever had an order escalated
+    escalated: set[str]  # meters that had an order escalated before its tries were used up
+    protected: list[tuple[str, datetime]]  # meter, since when
 
     @classmethod
     def read(cls, connection: psycopg.Connection[Any]) -> Books:
@@ -120,9 +125,13 @@ class Books:
                 row[0]
                 for row in rows(
                     "SELECT DISTINCT meter.name FROM command_event JOIN meter USING (meter_id)"
-                    " WHERE new_state = 'escalated'"
+                    " JOIN command USING (command_id)"
+                    f" WHERE new_state = 'escalated' AND attempts < {ATTEMPTS_MAX}"
                 )
             },
+            protected=rows(
+                "SELECT meter.name, granted_at FROM protection JOIN meter USING (meter_id)"
+            ),
         )
 
 
@@ -192,7 +201,7 @@ def _booked(meter: TrialMeter, books: Books, paid_fen: int) -> Iterator[str]:
     if reserved_fen := books.reserved_fen.get(meter.name, 0):
         yield f"{meter.name}: {reserved_fen} fen are still reserved"
     if meter.name in books.escalated and not meter.foreign:
-        yield f"{meter.name}: an order was escalated, but nobody interfered"
+        yield f"{meter.name}: an order was escalated after few tries, but nobody interfered"
 
 
 # ---- supply -------------------------------------------------------------------------------------
@@ -233,16 +242,22 @@ def _cuts_keep_the_rules(meter: TrialMeter, books: Books) -> Iterator[str]:
             yield f"{meter.name}: a cut left after it had expired"
         if last_other is not None and attempt.sent_at < last_other + TOGGLE_GAP:
             yield f"{meter.name}: cut within ten minutes of a restore"
+        wall = attempt.sent_at + SHANGHAI
+        if wall.weekday() >= SATURDAY or not CUTS_FROM <= wall.hour < CUTS_UNTIL:
+            yield f"{meter.name}: cut at {wall:%A %H:%M}"
+        if any(name == meter.name and since < attempt.sent_at for name, since in books.protected):
+            yield f"{meter.name}: cut though it is protected"
         for sale in books.sales:
-            if sale.meter != meter.name:
-                continue
-            if sale.opened_at <= attempt.sent_at and (
-                sale.closed_at is None or attempt.sent_at < sale.closed_at
-            ):
-                yield f"{meter.name}: cut while a payment was in flight"
-            landed_at = sale.closed_at if sale.state == "landed" else None
-            if landed_at is not None and command.ordered_at <= landed_at <= attempt.sent_at:
-                yield f"{meter.name}: cut although a payment had arrived"
+            if sale.meter == meter.name:
+                yield from _cut_against_money(sale, command.ordered_at, attempt.sent_at)
+
+
+def _cut_against_money(sale: SaleRow, ordered_at: datetime, sent_at: datetime) -> Iterator[str]:
+    if sale.opened_at <= sent_at and (sale.closed_at is None or sent_at < sale.closed_at):
+        yield f"{sale.meter}: cut while a payment was in flight"
+    landed_at = sale.closed_at if sale.state == "landed" else None
+    if landed_at is not None and ordered_at <= landed_at <= sent_at:
+        yield f"{sale.meter}: cut although a payment had arrived"
 
 
 def _light_follows_money(meter: TrialMeter, books: Books) -> Iterator[str]:

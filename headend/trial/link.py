@@ -23,6 +23,7 @@ TRAVEL_S = 0.05  # one way, when all is well
 SPLIT_S = 0.02  # between two pieces of one answer
 # Kept free of the time an answer may take: what travel and pieces cost at most.
 SLACK_S = 0.3
+WRITES = (0x06, 0x10, 0x20)  # function codes that change something
 # A box that lost its connection is back after this long.
 REDIAL_S_MAX = 20.0
 REBOOT_S_MAX = 15.0  # a meter that restarts hears nothing for so long
@@ -76,6 +77,7 @@ class Box:
         weather: Weather,
         chance: random.Random,
         say: Callable[[str, str], None],
+        parks_reads: bool = True,
     ) -> None:
         self.name = name
         self.bus = bus
@@ -84,6 +86,7 @@ class Box:
         self.session: BoxSession | None = None
         self._chance = chance
         self._say = say
+        self._parks_reads = parks_reads
         self._loop = asyncio.get_running_loop()
         self._silent_until_s: dict[int, float] = {}
         self._dialled = 0
@@ -135,7 +138,7 @@ class Box:
         if self._hit("request_damaged"):
             frame = self._damaged(frame)
         delay_s = TRAVEL_S
-        if self._hit("parked"):
+        if (self._parks_reads or frame[1] in WRITES) and self._hit("parked"):
             delay_s = self._chance.uniform(1.0, max(1.0, self._parked_s_max))
             self._say(self.name, f"parked for {delay_s:.1f} s: {frame.hex()}")
         self._loop.call_later(delay_s, self._reaches_meter, frame)

@@ -11,6 +11,7 @@ import functools
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid5
 
@@ -20,7 +21,7 @@ from headend.domain.commands import Accepted, CommandKind, Rejected
 from headend.domain.ledger import Operation
 from headend.services.decisions import Decisions, Verdict
 from headend.services.orders import Orders, SwitchOrder, TopUpOrder
-from headend.store import accounts, ledger
+from headend.store import accounts, ledger, protections
 from headend.store.database import Transaction
 from headend.store.errors import DatabaseAway
 from headend.trial.crashes import Died, Process
@@ -34,8 +35,10 @@ T = TypeVar("T")
 
 SALES = (3, 7)  # fewest and most in one seed
 SWITCHES = (1, 4)
-FOREIGN_SHARE = 0.35  # of seeds in which somebody else sells, too
-FOREIGN_MAX = 2
+FOREIGN_SHARE = 0.12  # of sales around which somebody else sells to the same meter
+PAYS_SHARE = 0.4  # of switching orders around which the tenant comes to pay
+PROTECTED_SHARE = 0.2  # of switching orders around which the meter becomes protected
+SOON_S_MAX = 60.0  # "around" is from shortly before to so much later
 CANCEL_SHARE = 0.15  # of sales
 AMOUNT_TENS_MAX = 4_000  # amounts are whole ten fen, and no foreign one is: the judge tells them
 FOREIGN_FEN = 7
@@ -101,16 +104,27 @@ class People:
         chance, meters = self._chance, list(self._world.meters.values())
         wishes: list[tuple[float, int, Callable[[], Awaitable[None]]]] = []
 
-        def plan(what: Callable[[], Awaitable[None]]) -> None:
-            wishes.append((chance.uniform(0.0, 0.8 * length_s), len(wishes), what))
+        def instant() -> float:
+            return chance.uniform(0.0, 0.8 * length_s)
+
+        def soon(after_s: float) -> float:
+            return max(0.0, after_s + chance.uniform(-5.0, SOON_S_MAX))
+
+        def plan(at_s: float, what: Callable[[], Awaitable[None]]) -> None:
+            wishes.append((at_s, len(wishes), what))
 
         for _ in range(chance.randint(*SALES)):
-            plan(self._a_sale(chance.choice(meters)))
+            meter, at_s = chance.choice(meters), instant()
+            plan(at_s, self._a_sale(meter))
+            if chance.random() < FOREIGN_SHARE:
+                plan(soon(at_s), self._elsewhere(meter))
         for _ in range(chance.randint(*SWITCHES)):
-            plan(self._a_switch(chance.choice(meters)))
-        if chance.random() < FOREIGN_SHARE:
-            for _ in range(chance.randint(1, FOREIGN_MAX)):
-                plan(self._elsewhere(chance.choice(meters)))
+            meter, at_s = chance.choice(meters), instant()
+            plan(at_s, self._a_switch(meter))
+            if chance.random() < PAYS_SHARE:
+                plan(soon(at_s), self._a_sale(meter))
+            if chance.random() < PROTECTED_SHARE:
+                plan(soon(at_s), self._a_protection(meter))
         loop = asyncio.get_running_loop()
         for at_s, _, what in sorted(wishes):
             await asyncio.sleep(max(0.0, at_s - loop.time()))
@@ -151,6 +165,23 @@ class People:
             await asyncio.gather(*(self._switch(promise) for _ in range(presses)))
 
         return switch
+
+    def _a_protection(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
+        async def protect() -> None:
+            now = self._world.clock.now()
+            await self._until_answered(
+                functools.partial(
+                    protections.protect,
+                    reason="somebody needs it to breathe",
+                    expires_at=now + timedelta(days=30),
+                    by=self._ground.operators["manager"],
+                    at=now,
+                    meter_id=self._ground.meter_ids[meter.name],
+                )
+            )
+            self._world.history.say("manager", f"protects {meter.name}")
+
+        return protect
 
     def _elsewhere(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
         amount_fen = 10 * self._chance.randrange(10, AMOUNT_TENS_MAX) + FOREIGN_FEN

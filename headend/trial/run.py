@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
-from headend.services.sender import Rules
 from headend.trial.ground import Ground, ground_on
-from headend.trial.mutations import MUTATIONS, SEEDS_TO_CATCH
+from headend.trial.mutations import MUTATIONS, SEEDS_TO_CATCH, USUAL, Arrangement
 from headend.trial.seed import Verdict, run_seed
 from headend.trial.server import own_database, throw_away_server
 from protocols.catalog import load_meter_types
@@ -43,19 +42,18 @@ class Result:
 def campaign(
     seeds: Iterable[int],
     ground: Ground,
-    mutation: str | None = None,
+    arrangement: Arrangement = USUAL,
     *,
     stop_when_broken: bool = False,
     say: Say = lambda _: None,
 ) -> Result:
-    """Live through these seeds, with one safety rule switched off if `mutation` names it."""
-    rules = MUTATIONS[mutation] if mutation is not None else Rules()
+    """Live through these seeds."""
     meter_types = load_meter_types()
     began = time.perf_counter()
     done = broken = faults = crashes = 0
     first: Verdict | None = None
     for seed in seeds:
-        verdict = run_seed(seed, ground, meter_types, rules)
+        verdict = run_seed(seed, ground, meter_types, arrangement)
         done, faults, crashes = done + 1, faults + verdict.faults, crashes + verdict.crashes
         if verdict.broken:
             broken += 1
@@ -79,8 +77,8 @@ def catch_all(ground: Ground, *, say: Say = lambda _: None) -> tuple[list[str], 
     """Switch each safety rule off by itself: (those the judge objected to, those it missed)."""
     caught: list[str] = []
     missed: list[str] = []
-    for name in MUTATIONS:
-        result = campaign(range(SEEDS_TO_CATCH), ground, name, stop_when_broken=True)
+    for name, arrangement in MUTATIONS.items():
+        result = campaign(range(SEEDS_TO_CATCH), ground, arrangement, stop_when_broken=True)
         if result.first_broken is None:
             missed.append(name)
             say(f"{name}: missed in {result.seeds} seeds")
@@ -90,10 +88,9 @@ def catch_all(ground: Ground, *, say: Say = lambda _: None) -> tuple[list[str], 
     return caught, missed
 
 
-def replay(seed: int, ground: Ground, mutation: str | None = None) -> Verdict:
+def replay(seed: int, ground: Ground, arrangement: Arrangement = USUAL) -> Verdict:
     """One seed with its history."""
-    rules = MUTATIONS[mutation] if mutation is not None else Rules()
-    return run_seed(seed, ground, load_meter_types(), rules, with_history=True)
+    return run_seed(seed, ground, load_meter_types(), arrangement, with_history=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not wanted.json:
             _out(text)
 
+    arrangement = MUTATIONS[wanted.mutation] if wanted.mutation else USUAL
     with ExitStack() as stack:
         server = stack.enter_context(throw_away_server())
         ground = stack.enter_context(ground_on(stack.enter_context(own_database(server))))
@@ -112,9 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             _out(json.dumps({"caught": caught, "missed": missed}))
             return 1 if missed else 0
         if wanted.seed is not None:
-            return _replayed(replay(wanted.seed, ground, wanted.mutation))
+            return _replayed(replay(wanted.seed, ground, arrangement))
         seeds = range(wanted.first, wanted.first + wanted.seeds)
-        result = campaign(seeds, ground, wanted.mutation, say=say)
+        result = campaign(seeds, ground, arrangement, say=say)
         _out(json.dumps(result.record()))
         return 1 if result.broken else 0
 

@@ -9,11 +9,11 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headend.services.sender import Rules
 from headend.trial.crashes import NO_PAINS, Pains, Process, owned_task
 from headend.trial.ground import Ground
 from headend.trial.history import History, logs_into
 from headend.trial.judge import FINAL, Books, judge
+from headend.trial.mutations import USUAL, Arrangement
 from headend.trial.people import People
 from headend.trial.world import World
 from protocols.meter_type import MeterType
@@ -50,7 +50,7 @@ class House:
     world: World
     ground: Ground
     meter_types: Mapping[str, MeterType]
-    rules: Rules
+    arrangement: Arrangement
     crashes: int = 0
     process: Process = field(init=False)
 
@@ -65,7 +65,7 @@ class House:
             self.world,
             self.ground.sessions,
             self.meter_types,
-            rules=self.rules,
+            rules=self.arrangement.rules,
             pains=self._pains,
         )
 
@@ -95,7 +95,7 @@ def run_seed(
     seed: int,
     ground: Ground,
     meter_types: Mapping[str, MeterType],
-    rules: Rules,
+    arrangement: Arrangement = USUAL,
     *,
     with_history: bool = False,
 ) -> Verdict:
@@ -103,20 +103,20 @@ def run_seed(
     ground.sweep()
     history = History(wanted=with_history)
     with logs_into(history):
-        return clockloop.run(_live(seed, ground, meter_types, rules, history))
+        return clockloop.run(_live(seed, ground, meter_types, arrangement, history))
 
 
 async def _live(
     seed: int,
     ground: Ground,
     meter_types: Mapping[str, MeterType],
-    rules: Rules,
+    arrangement: Arrangement,
     history: History,
 ) -> Verdict:
     loop = asyncio.get_running_loop()
     loop.set_task_factory(owned_task)
-    world = World(seed, history)
-    house = House(world, ground, meter_types, rules)
+    world = World(seed, history, only_writes_are_late=arrangement.only_writes_are_late)
+    house = House(world, ground, meter_types, arrangement)
     await ground.remember_last_night(world)
     people = People(world, ground, house, meter_types)
     alive = loop.create_task(house.keep_alive())

@@ -33,10 +33,7 @@ LOCK_LOOK_MS = 1
 # Nothing here needs to survive the machine. Statements that wait for each other are told apart
 # quickly: on virtual time nobody else will notice.
 HANG_UP_S_MAX = 5.0
-OPTIONS = (
-    "-c synchronous_commit=off -c deadlock_timeout=50ms"
-    " -c plan_cache_mode=force_generic_plan"
-)
+OPTIONS = "-c synchronous_commit=off -c deadlock_timeout=50ms -c plan_cache_mode=force_generic_plan"
 
 
 class Fate(Protocol):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from gateways.timing import LineTiming
 from headend.domain.places import Site
 from headend.domain.site_file import parse_site_file
 from headend.trial.history import History
-from headend.trial.link import CALM, Box, Weather
+from headend.trial.link import CALM, RATE_MAX, Box, Weather
 from protocols.meter_type import MeterType
 from simulators.acrel_meter import DDSY1352, DTSY1352, Model, acrel_unit
 from simulators.adf_cabinet import CabinetPlan, cabinet_units
@@ -79,9 +79,18 @@ options = { forced_open_state = 1 }
 """
 BOX = CabinetPlan(base_unit=1, size=12, three_phase_users=1, single_phase_users=1)
 
-_DAY_ONE = datetime(2026, 3, 16, tzinfo=UTC)  # a Monday, 8 in the morning in Shanghai
+# What the slower of the two lines promises: nothing is on its way for longer.
+IN_FLIGHT_S_MAX = 30.0
+_TIMINGS = {
+    "wired": LineTiming(reply_timeout_s=1.0, reply_late_s_max=3.0),
+    "mobile": LineTiming(reply_timeout_s=3.0, reply_late_s_max=IN_FLIGHT_S_MAX),
+}
+_MONDAY = datetime(2026, 3, 16, tzinfo=UTC)  # 8 in the morning in Shanghai
+# Seeds begin on a working day between shortly before the hours in which cuts are allowed and
+# shortly before their end, so that some days run out of them.
+_START_MINUTES = (-10, 12 * 60 - 5)
 _METER_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_SHANGHAI = timedelta(hours=8)
+SHANGHAI = timedelta(hours=8)
 
 
 class TrialClock:
@@ -96,7 +105,7 @@ class TrialClock:
 
     def meter_ms(self) -> int:
         """The same instant as a right meter's clock counts it."""
-        return (self.now() - _METER_EPOCH + _SHANGHAI) // timedelta(milliseconds=1)
+        return (self.now() - _METER_EPOCH + SHANGHAI) // timedelta(milliseconds=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,20 +153,16 @@ class TrialMeter:
 class World:
     """Everything outside the head-end."""
 
-    def __init__(self, seed: int, history: History) -> None:
+    def __init__(self, seed: int, history: History, *, only_writes_are_late: bool = False) -> None:
         self.seed = seed
         self.history = history
         self.chance = random.Random(f"{seed} world")
-        start = _DAY_ONE + timedelta(minutes=self.chance.randrange(0, 7 * 24 * 60))
-        self.clock = TrialClock(start)
+        day = _MONDAY + timedelta(days=self.chance.randrange(5))
+        self.clock = TrialClock(day + timedelta(minutes=self.chance.randrange(*_START_MINUTES)))
         self.meters: dict[str, TrialMeter] = {}
+        buses = {"wired": self._wired_bus(), "mobile": self._mobile_bus()}
         self.boxes = {
-            "wired": self._box(
-                "wired", self._wired_bus(), LineTiming(reply_timeout_s=1.0, reply_late_s_max=3.0)
-            ),
-            "mobile": self._box(
-                "mobile", self._mobile_bus(), LineTiming(reply_timeout_s=3.0, reply_late_s_max=30.0)
-            ),
+            name: self._box(name, bus, only_writes_are_late) for name, bus in buses.items()
         }
 
     @property
@@ -170,15 +175,19 @@ class World:
         for box in self.boxes.values():
             box.weather = CALM
 
-    def _box(self, name: str, bus: Bus, timing: LineTiming) -> Box:
+    def _box(self, name: str, bus: Bus, only_writes_are_late: bool) -> Box:
         chance = random.Random(f"{self.seed} {name}")
+        weather = Weather.drawn(chance)
+        if only_writes_are_late:
+            weather = replace(weather, late=0.0, parked=RATE_MAX)
         return Box(
             name,
             bus,
-            timing=timing,
-            weather=Weather.drawn(chance),
+            timing=_TIMINGS[name],
+            weather=weather,
             chance=chance,
             say=self.history.say,
+            parks_reads=not only_writes_are_late,
         )
 
     def _wired_bus(self) -> Bus:
@@ -234,4 +243,4 @@ def trial_site(meter_types: Mapping[str, MeterType]) -> Site:
 
 def instant_of(meter_ms: int) -> datetime:
     """The instant of a right meter clock's milliseconds."""
-    return _METER_EPOCH + timedelta(milliseconds=meter_ms) - _SHANGHAI
+    return _METER_EPOCH + timedelta(milliseconds=meter_ms) - SHANGHAI
