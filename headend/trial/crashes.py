@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from headend.services.looks import Missed, look
 from headend.services.sender import Rules, Sender
 from headend.services.switching import last_check
 from headend.store import places, readings
-from headend.store.database import Transaction
+from headend.store.database import Database
 from headend.store.errors import StoreError
 from headend.trial.link import BoxSession
 from headend.trial.steps import Sessions, StepDatabase
@@ -136,19 +136,14 @@ class Process:
         """Run something inside this process: it dies with it."""
         return self._loop.create_task(work, context=self._context)
 
-    async def request(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """What somebody outside asks of this process, in one transaction.
+    async def request(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        """What somebody outside asks of this process.
 
         Raises Died, and whatever the work raises: DatabaseAway among them.
         """
-
-        async def serve() -> T:
-            async with self.database.transaction() as tx:
-                return await work(tx)
-
         if self.dead:
             raise Died
-        task = self.run(serve())
+        task = self.run(work(self.database))
         await asyncio.wait([task])
         if task.cancelled():
             raise Died

@@ -32,6 +32,8 @@ USUAL = Arrangement()
 SETTLES_ALONE = Arrangement(
     rules=Rules(quarantine=False, in_flight_s=IN_FLIGHT_S_MAX), only_writes_are_late=True
 )
+# Judged at once, which is safe while the line itself refuses to look before all is quiet.
+QUARANTINE_ALONE = Arrangement(rules=Rules(settle=False))
 
 
 def _mutations() -> dict[str, Arrangement]:
@@ -40,10 +42,12 @@ def _mutations() -> dict[str, Arrangement]:
         for rule in fields(Rules)
         if rule.default is True
     }
-    found["quarantine"] = Arrangement(rules=Rules(quarantine=False, in_flight_s=IN_FLIGHT_S_MAX))
-    found["settle"] = replace(SETTLES_ALONE, rules=replace(SETTLES_ALONE.rules, settle=False))
+    for name, alone in CONTROLS.items():
+        found[name] = replace(alone, rules=replace(alone.rules, **{name: False}))
     return found
 
 
+CONTROLS: Mapping[str, Arrangement] = MappingProxyType(
+    {"quarantine": QUARANTINE_ALONE, "settle": SETTLES_ALONE}
+)
 MUTATIONS: Mapping[str, Arrangement] = MappingProxyType(_mutations())
-CONTROLS: Mapping[str, Arrangement] = MappingProxyType({"settle": SETTLES_ALONE})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -17,12 +17,13 @@ from uuid import UUID, uuid5
 
 import psycopg
 
+from headend.domain.books import NotBooked
 from headend.domain.commands import Accepted, CommandKind, Rejected
-from headend.domain.ledger import Operation
 from headend.services.decisions import Decisions, Verdict
-from headend.services.orders import Orders, SwitchOrder, TopUpOrder
-from headend.store import accounts, ledger, protections
-from headend.store.database import Transaction
+from headend.services.orders import Orders, SwitchOrder
+from headend.services.selling import SaleWish, sell
+from headend.store import protections
+from headend.store.database import Database, Transaction
 from headend.store.errors import DatabaseAway
 from headend.trial.crashes import Died, Process
 from headend.trial.ground import Ground
@@ -32,6 +33,7 @@ from protocols.meter_type import MeterType
 from simulators.metering import Forced
 
 T = TypeVar("T")
+Answer = Accepted | Rejected | NotBooked
 
 SALES = (3, 7)  # fewest and most in one seed
 SWITCHES = (1, 4)
@@ -40,6 +42,7 @@ PAYS_SHARE = 0.4  # of switching orders around which the tenant comes to pay
 PROTECTED_SHARE = 0.2  # of switching orders around which the meter becomes protected
 SOON_S_MAX = 60.0  # "around" is from shortly before to so much later
 CANCEL_SHARE = 0.15  # of sales
+FROM_BALANCE_SHARE = 0.15  # of sales; most are refused, because nothing waits in the account
 AMOUNT_TENS_MAX = 4_000  # amounts are whole ten fen, and no foreign one is: the judge tells them
 FOREIGN_FEN = 7
 AGAIN_S_MAX = 20.0  # a person presses again after at most so long
@@ -56,6 +59,7 @@ class Promise:
     meter: str
     kind: CommandKind
     amount_fen: int | None
+    from_balance: bool = False
     answers: list[str] = field(default_factory=list)
 
     @property
@@ -139,6 +143,7 @@ class People:
         chance = self._chance
         clerks = 2 if chance.random() < 0.2 else 1
         wanted = [self._promise(meter, CommandKind.TOP_UP) for _ in range(clerks)]
+        wanted[-1].from_balance = chance.random() < FROM_BALANCE_SHARE
         presses = chance.choice((1, 1, 1, 3))
         repeats = chance.choice((0, 0, 0, 2))
         pause_s = chance.uniform(1.0, AGAIN_S_MAX)
@@ -169,7 +174,7 @@ class People:
     def _a_protection(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
         async def protect() -> None:
             now = self._world.clock.now()
-            await self._until_answered(
+            await self._decided(
                 functools.partial(
                     protections.protect,
                     reason="somebody needs it to breathe",
@@ -204,35 +209,22 @@ class People:
     # ---- what they ask --------------------------------------------------------------------------
 
     async def _sell(self, promise: Promise) -> None:
-        """Take the money and put it into the meter: one transaction, as one press of a button."""
+        """Take the money, or what waits in the account, and put it into the meter."""
         assert promise.amount_fen is not None
-        meter_id, amount_fen = self._ground.meter_ids[promise.meter], promise.amount_fen
-        cashier = self._ground.operators["cashier"]
-        first = not promise.answers
-
-        async def pay_and_order(tx: Transaction) -> Accepted | Rejected:
-            at = self._world.clock.now()
-            await ledger.direct(
-                tx,
-                Operation.PAYMENT,
-                transfer_id=uuid5(promise.command_id, "payment"),
-                debit=(await accounts.till_of(tx, cashier, at)).account_id,
-                credit=(await accounts.customer_of_meter(tx, meter_id, at)).account_id,
-                amount_fen=amount_fen,
-                operator_id=cashier,
-                at=at,
-            )
-            order = TopUpOrder(
-                command_id=promise.command_id,
-                meter_id=meter_id,
-                amount_fen=amount_fen,
-                operator_id=cashier,
-            )
-            return await self._orders.top_up(tx, order)
-
-        answer = await self._until_answered(pay_and_order)
-        if first and not promise.answers:
-            self.paid_fen[promise.meter] = self.paid_fen.get(promise.meter, 0) + amount_fen
+        wish = SaleWish(
+            command_id=promise.command_id,
+            meter_id=self._ground.meter_ids[promise.meter],
+            amount_fen=promise.amount_fen,
+            operator_id=self._ground.operators["cashier"],
+            from_balance=promise.from_balance,
+        )
+        answer = await self._until_answered(
+            lambda database: sell(database, self._orders, self._world.clock, wish)
+        )
+        sold = isinstance(answer, Accepted) and not promise.accepted
+        if sold and not promise.from_balance:
+            paid_fen = self.paid_fen.get(promise.meter, 0)
+            self.paid_fen[promise.meter] = paid_fen + promise.amount_fen
         self._told(promise, answer)
 
     async def _switch(self, promise: Promise) -> None:
@@ -243,10 +235,10 @@ class People:
             operator_id=self._ground.operators["manager"],
             reason=REASON,
         )
-        self._told(promise, await self._until_answered(lambda tx: self._orders.switch(tx, order)))
+        self._told(promise, await self._decided(lambda tx: self._orders.switch(tx, order)))
 
     async def _cancel(self, promise: Promise) -> None:
-        answer = await self._until_answered(
+        answer = await self._decided(
             lambda tx: self._decisions.cancel(
                 tx,
                 promise.command_id,
@@ -256,7 +248,16 @@ class People:
         )
         self._world.history.say("manager", f"cancels {promise.command_id}: {_short(answer)}")
 
-    async def _until_answered(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def _decided(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """One answer to what fits into one transaction."""
+
+        async def in_one(database: Database) -> T:
+            async with database.transaction() as tx:
+                return await work(tx)
+
+        return await self._until_answered(in_one)
+
+    async def _until_answered(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
         while True:
             process = self._house.process
             try:
@@ -264,7 +265,7 @@ class People:
             except (Died, DatabaseAway):
                 await asyncio.sleep(self._chance.uniform(0.5, AGAIN_S_MAX))
 
-    def _told(self, promise: Promise, answer: Accepted | Rejected) -> None:
+    def _told(self, promise: Promise, answer: Answer) -> None:
         said = _short(answer)
         promise.answers.append(said)
         what = f"{promise.kind.value} {promise.amount_fen or ''} to {promise.meter}"
@@ -286,9 +287,7 @@ class People:
                 operator_id=self._ground.operators["manager"],
                 reason="read at the meter",
             )
-            answer = await self._until_answered(
-                functools.partial(self._decisions.decide, verdict=verdict)
-            )
+            answer = await self._decided(functools.partial(self._decisions.decide, verdict=verdict))
             self._world.history.say(
                 "technician",
                 f"{kind} of {name} carried out: {verdict.carried_out}, {_short(answer)}",
@@ -303,7 +302,7 @@ class People:
         ).fetchall()
         for (name,) in rows:
             count = self._world.meters[name].meter.purchase_count
-            await self._until_answered(
+            await self._decided(
                 functools.partial(
                     self._decisions.thaw,
                     meter_id=self._ground.meter_ids[name],
@@ -352,5 +351,5 @@ def _carried_out(
             return meter.meter.forced is Forced.RELEASED
 
 
-def _short(answer: Accepted | Rejected) -> str:
+def _short(answer: Answer) -> str:
     return "accepted" if isinstance(answer, Accepted) else f"rejected: {answer.why.value}"

@@ -130,7 +130,7 @@ async def _live(
         await _until(_calm(people, ground), alive)
         house.process.kill("the day is over")
         await house.process.bury()
-    except Exception as error:
+    except Exception as error:  # of the head-end, or of what people were told: it ends the seed
         history.say("trial", f"{type(error).__name__}: {error}")
         broken.append(f"the head-end failed: {type(error).__name__}: {error}")
     for task in (alive, striking):
