@@ -7,7 +7,7 @@ product's store or drivers cannot hide itself here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 
 from headend.services.resolver import ATTEMPTS_MAX
-from headend.trial.world import SHANGHAI, TrialMeter, World, instant_of
+from headend.trial.world import SHANGHAI
 from simulators.metering import Forced
 
 FINAL = ("confirmed", "refused", "expired", "cancelled")
@@ -135,10 +135,22 @@ class Books:
         )
 
 
-def judge(world: World, books: Books, paid_fen: dict[str, int]) -> list[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """One meter as it knows itself, past everything a wire could spoil."""
+
+    name: str
+    own: tuple[tuple[int, int], ...]  # (count, fen) it took, without what came from elsewhere
+    foreign: bool  # whether anything came from elsewhere
+    forced: Forced
+    remaining_fen: int
+    forced_log: tuple[tuple[datetime, Forced], ...] = ()  # each change of its forced control
+
+
+def judge(witnesses: Iterable[Witness], books: Books, paid_fen: Mapping[str, int]) -> list[str]:
     """Every invariant that does not hold, one sentence each. `paid_fen`: by meter, as answered."""
     found = [*_ended(books)]
-    for meter in world.meters.values():
+    for meter in witnesses:
         found += _credited(meter, books)
         found += _booked(meter, books, paid_fen.get(meter.name, 0))
         found += _switched_as_ordered(meter, books)
@@ -162,17 +174,9 @@ def _ended(books: Books) -> Iterator[str]:
 # ---- money --------------------------------------------------------------------------------------
 
 
-def own_credits(meter: TrialMeter) -> list[tuple[int, int]]:
-    """What this meter took from us: (count, amount), in order."""
-    own = [(taken.purchase_count, taken.amount_fen) for taken in meter.meter.applied]
-    for foreign in meter.foreign:
-        own.remove((foreign.purchase_count, foreign.amount_fen))
-    return own
-
-
-def _credited(meter: TrialMeter, books: Books) -> Iterator[str]:
+def _credited(meter: Witness, books: Books) -> Iterator[str]:
     """Credited on the meter = paid, once each."""
-    taken = Counter(own_credits(meter))
+    taken = Counter(meter.own)
     sales = [sale for sale in books.sales if sale.meter == meter.name]
     landed = Counter((s.purchase_count, s.amount_fen) for s in sales if s.state == "landed")
     burned = Counter((s.purchase_count, 0) for s in sales if s.state == "burned")
@@ -189,9 +193,9 @@ def _credited(meter: TrialMeter, books: Books) -> Iterator[str]:
         yield f"{meter.name}: {amount_fen} fen under {number} confirmed {times} times, not landed"
 
 
-def _booked(meter: TrialMeter, books: Books, paid_fen: int) -> Iterator[str]:
+def _booked(meter: Witness, books: Books, paid_fen: int) -> Iterator[str]:
     """Ledger = meter, and what was paid is in the meter or waits for its payer."""
-    taken_fen = sum(fen for _, fen in own_credits(meter))
+    taken_fen = sum(fen for _, fen in meter.own)
     posted_fen = books.posted_fen.get(("meter", meter.name), 0)
     waiting_fen = books.posted_fen.get(("customer", meter.name), 0)
     if posted_fen != taken_fen:
@@ -207,15 +211,14 @@ def _booked(meter: TrialMeter, books: Books, paid_fen: int) -> Iterator[str]:
 # ---- supply -------------------------------------------------------------------------------------
 
 
-def _switching(meter: TrialMeter, books: Books) -> list[AttemptRow]:
+def _switching(meter: Witness, books: Books) -> list[AttemptRow]:
     return [a for a in books.attempts if a.meter == meter.name and a.kind in EFFECTS]
 
 
-def _switched_as_ordered(meter: TrialMeter, books: Books) -> Iterator[str]:
+def _switched_as_ordered(meter: Witness, books: Books) -> Iterator[str]:
     """No relay moves without an order, and none is left in a state nobody ordered."""
     attempts = _switching(meter, books)
-    for at_ms, forced in meter.meter.forced_log:
-        at = instant_of(at_ms)
+    for at, forced in meter.forced_log:
         if not any(
             forced in EFFECTS[a.kind] and a.sent_at <= at <= a.sent_at + IN_FLIGHT for a in attempts
         ):
@@ -223,15 +226,13 @@ def _switched_as_ordered(meter: TrialMeter, books: Books) -> Iterator[str]:
     confirmed = [a for a in attempts if books.commands[a.command_id].state == "confirmed"]
     if confirmed:
         last = max(confirmed, key=lambda attempt: attempt.sent_at)
-        if meter.meter.forced not in EFFECTS[last.kind]:
-            yield f"{meter.name}: left {meter.meter.forced.value} after a confirmed {last.kind}"
-    elif meter.meter.forced is not meter.forced_at_start and not attempts:
-        yield f"{meter.name}: left {meter.meter.forced.value}, nobody ordered anything"
-    if meter.meter.forced is Forced.CLOSED:
+        if meter.forced not in EFFECTS[last.kind]:
+            yield f"{meter.name}: left {meter.forced.value} after a confirmed {last.kind}"
+    if meter.forced is Forced.CLOSED:
         yield f"{meter.name}: stays forced closed, whatever its credit"
 
 
-def _cuts_keep_the_rules(meter: TrialMeter, books: Books) -> Iterator[str]:
+def _cuts_keep_the_rules(meter: Witness, books: Books) -> Iterator[str]:
     last_other: datetime | None = None
     for attempt in _switching(meter, books):
         if attempt.kind != "cut":
@@ -260,9 +261,9 @@ def _cut_against_money(sale: SaleRow, ordered_at: datetime, sent_at: datetime) -
         yield f"{sale.meter}: cut although a payment had arrived"
 
 
-def _light_follows_money(meter: TrialMeter, books: Books) -> Iterator[str]:
+def _light_follows_money(meter: Witness, books: Books) -> Iterator[str]:
     """Who paid enough after a cut is not left in the dark by our own order."""
-    if meter.meter.forced is not Forced.OPEN or meter.meter.remaining_fen <= 0:
+    if meter.forced is not Forced.OPEN or meter.remaining_fen <= 0:
         return
     landed = [
         s.closed_at

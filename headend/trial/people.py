@@ -27,7 +27,6 @@ from headend.store.database import Database, Transaction
 from headend.store.errors import DatabaseAway
 from headend.trial.crashes import Died, Process
 from headend.trial.ground import Ground
-from headend.trial.judge import own_credits
 from headend.trial.world import TrialMeter, World
 from protocols.meter_type import MeterType
 from simulators.metering import Forced
@@ -337,7 +336,7 @@ class People:
 def _carried_out(
     meter: TrialMeter, kind: CommandKind, amount_fen: int | None, count: int | None
 ) -> bool:
-    taken = own_credits(meter)
+    taken = meter.own_credits()
     match kind:
         case CommandKind.TOP_UP:
             return (count, amount_fen) in taken

@@ -12,10 +12,10 @@ from typing import Any
 from headend.trial.crashes import NO_PAINS, Pains, Process, owned_task
 from headend.trial.ground import Ground
 from headend.trial.history import History, logs_into
-from headend.trial.judge import FINAL, Books, judge
+from headend.trial.judge import FINAL, Books, Witness, judge
 from headend.trial.mutations import USUAL, Arrangement
 from headend.trial.people import People
-from headend.trial.world import World
+from headend.trial.world import TrialMeter, World, instant_of
 from protocols.meter_type import MeterType
 from simulators import clockloop
 
@@ -137,7 +137,8 @@ async def _live(
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
-    broken += judge(world, Books.read(ground.sessions.admin), people.paid_fen)
+    witnesses = [_witness(meter) for meter in world.meters.values()]
+    broken += judge(witnesses, Books.read(ground.sessions.admin), people.paid_fen)
     broken += people.broken_promises(ground.sessions.admin)
     return Verdict(
         seed=seed,
@@ -147,6 +148,18 @@ async def _live(
         orders=len(people.promises),
         virtual_s=loop.time(),
         history=tuple(history.lines),
+    )
+
+
+def _witness(meter: TrialMeter) -> Witness:
+    look = meter.meter.look()
+    return Witness(
+        name=meter.name,
+        own=tuple(meter.own_credits()),
+        foreign=bool(meter.foreign),
+        forced=look.forced,
+        remaining_fen=look.remaining_fen,
+        forced_log=tuple((instant_of(at_ms), forced) for at_ms, forced in meter.meter.forced_log),
     )
 
 

@@ -137,10 +137,14 @@ class TrialMeter:
     name: str
     line: str
     meter: WatchedMeter
-    count_at_start: int
-    total_at_start_fen: int
-    forced_at_start: Forced
     foreign: list[Foreign] = field(default_factory=list)
+
+    def own_credits(self) -> list[tuple[int, int]]:
+        """What this meter took from us: (count, amount), in order."""
+        own = [(taken.purchase_count, taken.amount_fen) for taken in self.meter.applied]
+        for foreign in self.foreign:
+            own.remove((foreign.purchase_count, foreign.amount_fen))
+        return own
 
     def buy_elsewhere(self, amount_fen: int) -> None:
         """Somebody else sells: the next count, this amount."""
@@ -230,9 +234,7 @@ class World:
             total_purchased_fen=total_fen,
             forced=Forced.OPEN if chance.random() < 0.3 else Forced.RELEASED,
         )
-        self.meters[name] = TrialMeter(
-            name, line, meter, meter.purchase_count, total_fen, meter.forced
-        )
+        self.meters[name] = TrialMeter(name, line, meter)
         return meter
 
 
