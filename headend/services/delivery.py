@@ -34,8 +34,10 @@ from protocols.exchange import (
     CountOutOfStep,
     Evidence,
     Intent,
+    NotReady,
     ProtocolError,
     Request,
+    WrongMeter,
     ask,
 )
 from protocols.registers import REFUSED_FOR_GOOD
@@ -137,7 +139,8 @@ class Delivery:
         self, tx: Transaction, command: Command, before: Evidence, now: datetime
     ) -> Held | None:
         if self._rules.hard_limits:
-            await switches.one_at_a_time(tx)
+            if self._limits.rates.get(command.kind):  # without a rate there is nothing to count
+                await switches.one_at_a_time(tx)
             full = await switches.full_until(tx, command.kind, self._limits, now)
             if full is not None:
                 self.full_until[command.kind] = full
@@ -212,6 +215,10 @@ class _Errand:
             return
         async with self._transaction() as tx:
             now = self._clock.now()
+            if self._can_never(error):
+                proof = Proof(at=now, frames=self._trace.take())
+                await settling.refuse(tx, self._command, S.CLAIMED, proof, str(error))
+                return
             if isinstance(error, LinkDown):  # the sender waits for the line, not for a while
                 await self._back(tx, now, str(error))
                 return
@@ -223,6 +230,18 @@ class _Errand:
                 wait=RETRY_WAIT,
                 wait_max=RETRY_WAIT_MAX,
             )
+
+    def _can_never(self, error: Exception) -> bool:
+        """Whether trying again is of no use: the meter is not set up for this, or is another one.
+
+        Only for orders no copy of which ever left; a burn always waits for its proof.
+        """
+        command = self._command
+        return (
+            isinstance(error, NotReady | WrongMeter)
+            and command.attempts == 0
+            and command.kind is not CommandKind.BURN
+        )
 
     async def _held(self, held: Held) -> None:
         async with self._transaction() as tx:

@@ -184,9 +184,9 @@ class Orders:
         """Queue a switching order. It takes back a cut of this meter that still waits.
 
         Light that was ordered is never taken back by a cut: somebody may have paid for it. The cut
-        goes after it, if its reasons still hold then. A restore soon after a cut waits until the relay may move again; a cut soon after a restore
-        is refused. Who may be cut at all is domain/supply.py's to say, before and once more right
-        before it is sent.
+        goes after it, if its reasons still hold then. A restore soon after a cut waits until the
+        relay may move again; a cut soon after a restore is refused. Who may be cut at all is
+        domain/supply.py's to say, before and once more right before it is sent.
         """
         assert order.kind in SWITCHING
         at = self._clock.now()

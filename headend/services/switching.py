@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from headend.domain.clock import Clock
 from headend.domain.commands import Command, CommandKind
 from headend.domain.supply import Spared
@@ -10,6 +12,9 @@ from headend.services.delivery import Held, LastCheck
 from headend.store import supply
 from headend.store.database import Transaction
 from protocols.exchange import Evidence
+
+# How often a restore looks whether the lock-out it waits for is over.
+LOCK_OUT_LOOK = timedelta(minutes=1)
 
 
 async def spared(
@@ -29,7 +34,12 @@ def last_check(clock: Clock) -> LastCheck:
     """What the sender asks in the transaction of the intent of each switching order."""
 
     async def check(tx: Transaction, command: Command, before: Evidence) -> Held | None:
-        objection = await bulk.last_look(tx, command, clock.now())
-        return None if objection is None else Held(objection)
+        now = clock.now()
+        objection = await bulk.last_look(tx, command, now)
+        if objection is None:
+            return None
+        # Light waits for the technician to finish; a bulk job keeps its own list.
+        waits = command.kind is CommandKind.RESTORE and command.bulk_id is None
+        return Held(objection, now + LOCK_OUT_LOOK if waits else None)
 
     return check
