@@ -23,7 +23,7 @@ from headend.store import accounts, alarms, reconcile
 from headend.store.database import Transaction
 from headend.web.api_orders import refusal
 from headend.web.auth import Approval, Decider, IdempotencyKey, Seller, Taker, Viewer, meter_for
-from headend.web.common import Asked
+from headend.web.common import Asked, Because
 from headend.web.shown import command_record
 
 router = APIRouter(prefix="/api/v1", tags=["books"])
@@ -42,13 +42,6 @@ class Move(Money):
     """From the wrong meter's books to the right one's customer."""
 
     to_meter: str
-
-
-class Because(BaseModel):
-    """Why."""
-
-    model_config = ConfigDict(extra="forbid")
-    reason: str = Field(min_length=1)
 
 
 def _wish(caller: Caller, approver: Caller | None, key: UUID, money: Money) -> Wish:

@@ -19,7 +19,7 @@ from headend.store import bulk as store
 from headend.store import bulk_items
 from headend.store.database import Transaction
 from headend.web.auth import Approver, IdempotencyKey, Switcher, Viewer, meter_for
-from headend.web.common import Asked
+from headend.web.common import Asked, Because
 from headend.web.shown import job_record
 
 router = APIRouter(prefix="/api/v1/bulk", tags=["bulk"])
@@ -41,13 +41,6 @@ class Approval(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     sha256: str = Field(min_length=64, max_length=64)
-
-
-class Because(BaseModel):
-    """Why."""
-
-    model_config = ConfigDict(extra="forbid")
-    reason: str = Field(min_length=1)
 
 
 def _wish(services: Services, caller: Caller, bulk_id: UUID, wish: Wish) -> BulkWish:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from headend.domain.commands import Accepted, Command, CommandState, Rejected
 from headend.domain.problems import Problem
@@ -21,7 +21,7 @@ from headend.store import attempts, command_events, commands
 from headend.store.database import Transaction
 from headend.web.api_orders import refusal
 from headend.web.auth import Approval, Decider, Taker, Viewer
-from headend.web.common import Asked
+from headend.web.common import Asked, Because
 from headend.web.shown import attempt_records, command_record, event_record
 
 router = APIRouter(prefix="/api/v1/commands", tags=["commands"])
@@ -29,13 +29,6 @@ router = APIRouter(prefix="/api/v1/commands", tags=["commands"])
 LIST_MAX = 1000
 # A stream asks the database itself this often: a notice may be lost with its connection.
 STREAM_LOOK_S = 1.0
-
-
-class Because(BaseModel):
-    """Every decision has its reason."""
-
-    model_config = ConfigDict(extra="forbid")
-    reason: str = Field(min_length=1)
 
 
 class Decision(Because):

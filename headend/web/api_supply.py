@@ -16,7 +16,7 @@ from headend.services.services import Services
 from headend.store import protections, supply
 from headend.store.places import KnownSite
 from headend.web.auth import LockOuter, Protector, Viewer, meter_for
-from headend.web.common import Asked
+from headend.web.common import Asked, Because
 
 router = APIRouter(prefix="/api/v1", tags=["supply rules"])
 
@@ -35,13 +35,6 @@ class LockOut(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     meter: str
-    reason: str = Field(min_length=1)
-
-
-class Because(BaseModel):
-    """Why."""
-
-    model_config = ConfigDict(extra="forbid")
     reason: str = Field(min_length=1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from headend.services.services import Services
 
@@ -16,3 +17,10 @@ def _services(request: Request) -> Services:
 
 
 Asked = Annotated[Services, Depends(_services)]
+
+
+class Because(BaseModel):
+    """Every decision has its reason, kept for ever."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: str = Field(min_length=1)
