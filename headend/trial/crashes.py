@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from gateways.line import Line
 from gateways.link import ByteLink
 from gateways.turns import Priority
+from headend.domain.commands import CommandKind
+from headend.domain.limits import HardLimits, Rate
 from headend.services.lines import LineBook
 from headend.services.looks import Missed, look
 from headend.services.sender import Rules, Sender
@@ -24,6 +26,7 @@ from headend.services.switching import last_check
 from headend.store import places, readings
 from headend.store.database import Database
 from headend.store.errors import StoreError
+from headend.trial.judge import CUTS_AT_MOST, RATE_SPAN, RESTORES_AT_MOST
 from headend.trial.link import BoxSession
 from headend.trial.steps import Sessions, StepDatabase
 from headend.trial.world import World
@@ -43,6 +46,13 @@ LOSES_NOTICE_MAX = 0.3
 AWAY_S_MAX = 20.0
 # A box finds a new head-end after so long.
 REDIAL_S_MAX = 8.0
+# Hard limits that five meters can meet; the judge counts by the same numbers.
+LIMITS = HardLimits(
+    rates={
+        CommandKind.CUT: (Rate(CUTS_AT_MOST, RATE_SPAN),),
+        CommandKind.RESTORE: (Rate(RESTORES_AT_MOST, RATE_SPAN),),
+    }
+)
 # The sender finds by itself what a lost notice did not tell. Rarer than in the field, where a look
 # every two seconds costs nothing: here it would be most of a seed.
 SLOW_LOOK_S = 90.0
@@ -175,6 +185,7 @@ class Process:
             self.database,
             self.book,
             self._world.clock,
+            limits=LIMITS,
             last_check=last_check(self._world.clock),
             rules=self._rules,
             slow_look_s=SLOW_LOOK_S,

@@ -23,6 +23,10 @@ FINAL = ("confirmed", "refused", "expired", "cancelled")
 # An order that left may reach its meter this much later (link.py: within the line's own bound).
 IN_FLIGHT = timedelta(seconds=31)
 TOGGLE_GAP = timedelta(minutes=10)
+# At most so many relays opened, and closed, in so long, whoever asks; small, so that a trial of a
+# few meters meets them.
+CUTS_AT_MOST, RESTORES_AT_MOST = 2, 2
+RATE_SPAN = timedelta(minutes=5)
 # The usual calendar, once more and by hand: on working days, from 8 to 20 on the site's wall clock.
 SATURDAY = 5
 CUTS_FROM, CUTS_UNTIL = 8, 20
@@ -156,6 +160,7 @@ def judge(witnesses: Iterable[Witness], books: Books, paid_fen: Mapping[str, int
         found += _switched_as_ordered(meter, books)
         found += _cuts_keep_the_rules(meter, books)
         found += _light_follows_money(meter, books)
+    found += [*_no_relay_toggles_twice(books)]
     total_fen = sum(books.posted_fen.values())
     if total_fen:
         found.append(f"the books do not sum to zero but to {total_fen} fen")
@@ -233,16 +238,12 @@ def _switched_as_ordered(meter: Witness, books: Books) -> Iterator[str]:
 
 
 def _cuts_keep_the_rules(meter: Witness, books: Books) -> Iterator[str]:
-    last_other: datetime | None = None
     for attempt in _switching(meter, books):
         if attempt.kind != "cut":
-            last_other = attempt.sent_at
             continue
         command = books.commands[attempt.command_id]
         if attempt.sent_at > command.expires_at:
             yield f"{meter.name}: a cut left after it had expired"
-        if last_other is not None and attempt.sent_at < last_other + TOGGLE_GAP:
-            yield f"{meter.name}: cut within ten minutes of a restore"
         wall = attempt.sent_at + SHANGHAI
         if wall.weekday() >= SATURDAY or not CUTS_FROM <= wall.hour < CUTS_UNTIL:
             yield f"{meter.name}: cut at {wall:%A %H:%M}"
@@ -259,6 +260,28 @@ def _cut_against_money(sale: SaleRow, ordered_at: datetime, sent_at: datetime) -
     landed_at = sale.closed_at if sale.state == "landed" else None
     if landed_at is not None and ordered_at <= landed_at <= sent_at:
         yield f"{sale.meter}: cut although a payment had arrived"
+
+
+def rates_hold(books: Books) -> Iterator[str]:
+    """Hard limits below every screen, as small as a trial of a few meters sets them."""
+    for kind, at_most in (("cut", CUTS_AT_MOST), ("restore", RESTORES_AT_MOST)):
+        sent = [attempt.sent_at for attempt in books.attempts if attempt.kind == kind]
+        for first, beyond in zip(sent, sent[at_most:], strict=False):
+            if beyond < first + RATE_SPAN:
+                yield f"more than {at_most} orders to {kind} left within {RATE_SPAN}"
+
+
+def _no_relay_toggles_twice(books: Books) -> Iterator[str]:
+    last: dict[str, AttemptRow] = {}
+    for attempt in books.attempts:
+        if attempt.kind not in EFFECTS:
+            continue
+        before = last.get(attempt.meter)
+        last[attempt.meter] = attempt
+        if before is None or (before.kind == "cut") == (attempt.kind == "cut"):
+            continue
+        if attempt.sent_at < before.sent_at + TOGGLE_GAP:
+            yield f"{attempt.meter}: {attempt.kind} within ten minutes of a {before.kind}"
 
 
 def _light_follows_money(meter: Witness, books: Books) -> Iterator[str]:

@@ -37,6 +37,7 @@ Answer = Accepted | Rejected | NotBooked
 SALES = (3, 7)  # fewest and most in one seed
 SWITCHES = (1, 4)
 FOREIGN_SHARE = 0.12  # of sales around which somebody else sells to the same meter
+WORST_MOMENT_SHARE = 0.25  # of lost tries after which somebody else sells before the next one
 PAYS_SHARE = 0.4  # of switching orders around which the tenant comes to pay
 PROTECTED_SHARE = 0.2  # of switching orders around which the meter becomes protected
 SOON_S_MAX = 60.0  # "around" is from shortly before to so much later
@@ -169,6 +170,21 @@ class People:
             await asyncio.gather(*(self._switch(promise) for _ in range(presses)))
 
         return switch
+
+    async def watch(self) -> None:
+        """Somebody elsewhere who sells at the worst moment: between a try that was lost and the
+        next one of the same purchase. Runs until cancelled."""
+        events = self._ground.sessions.follow("command_events")
+        while True:
+            number = await events.get()
+            row = self._ground.sessions.admin.execute(
+                "SELECT meter.name FROM command_event JOIN meter USING (meter_id)"
+                " WHERE event_id = %s AND kind = 'top_up'"
+                " AND old_state = 'unknown' AND new_state = 'queued'",
+                (int(number),),
+            ).fetchone()
+            if row is not None and self._chance.random() < WORST_MOMENT_SHARE:
+                await self._elsewhere(self._world.meters[row[0]])()
 
     def _a_protection(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
         async def protect() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from headend.trial.crashes import NO_PAINS, Pains, Process, owned_task
 from headend.trial.ground import Ground
 from headend.trial.history import History, logs_into
-from headend.trial.judge import FINAL, Books, Witness, judge
+from headend.trial.judge import FINAL, Books, Witness, judge, rates_hold
 from headend.trial.mutations import USUAL, Arrangement
 from headend.trial.people import People
 from headend.trial.world import TrialMeter, World, instant_of
@@ -120,11 +120,12 @@ async def _live(
     await ground.remember_last_night(world)
     people = People(world, ground, house, meter_types)
     alive = loop.create_task(house.keep_alive())
-    striking = loop.create_task(house.strike())
+    disturbing = [loop.create_task(house.strike()), loop.create_task(people.watch())]
     broken: list[str] = []
     try:
         await _until(people.day(DAY_S), alive)
-        striking.cancel()
+        for task in disturbing:
+            task.cancel()
         world.calm_down()
         house.calm_down()
         await _until(_calm(people, ground), alive)
@@ -133,12 +134,13 @@ async def _live(
     except Exception as error:  # of the head-end, or of what people were told: it ends the seed
         history.say("trial", f"{type(error).__name__}: {error}")
         broken.append(f"the head-end failed: {type(error).__name__}: {error}")
-    for task in (alive, striking):
+    for task in (alive, *disturbing):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
     witnesses = [_witness(meter) for meter in world.meters.values()]
-    broken += judge(witnesses, Books.read(ground.sessions.admin), people.paid_fen)
+    books = Books.read(ground.sessions.admin)
+    broken += [*judge(witnesses, books, people.paid_fen), *rates_hold(books)]
     broken += people.broken_promises(ground.sessions.admin)
     return Verdict(
         seed=seed,
