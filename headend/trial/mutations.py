@@ -25,15 +25,19 @@ class Arrangement:
     rules: Rules = field(default_factory=Rules)
     #: answers come at once or never, and only writes are parked: lines need no patience then
     only_writes_are_late: bool = False
+    #: boxes park on every day of the trial, not on some
+    much_is_parked: bool = False
 
 
 USUAL = Arrangement()
 # Lines without patience, which is safe here, so that only the wait before a judgement is left.
 SETTLES_ALONE = Arrangement(
-    rules=Rules(quarantine=False, in_flight_s=IN_FLIGHT_S_MAX), only_writes_are_late=True
+    rules=Rules(quarantine=False, in_flight_s=IN_FLIGHT_S_MAX),
+    only_writes_are_late=True,
+    much_is_parked=True,
 )
 # Judged at once, which is safe while the line itself refuses to look before all is quiet.
-QUARANTINE_ALONE = Arrangement(rules=Rules(settle=False))
+QUARANTINE_ALONE = Arrangement(rules=Rules(settle=False), much_is_parked=True)
 
 
 def _mutations() -> dict[str, Arrangement]:

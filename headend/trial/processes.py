@@ -48,6 +48,7 @@ class Town:
             sys.executable,
             *("-m", "simulators", "town", "--folder", str(self.folder)),
             *self._arguments,
+            stderr=asyncio.subprocess.DEVNULL,  # its boxes complain while the head-end is dead
         )
         path = self.folder / "truth.json"
         async with asyncio.timeout(START_S_MAX):

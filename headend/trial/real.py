@@ -42,6 +42,7 @@ from headend.trial.processes import Program, Town, free_port
 from protocols.catalog import load_meter_types
 from protocols.reading import Origin, Quantity, Reading
 from simulators.metering import Forced
+from simulators.town_plan import plan_town
 
 CLERKS = 24  # each at a counter of its own, with its own meters
 AMOUNT_TENS = (100, 4_000)  # whole ten fen; below what needs a second person
@@ -84,6 +85,7 @@ class Campaign:
     def __init__(self, folder: Path, topups: int, seed: int) -> None:
         self.outcome = Outcome()
         self._topups = topups
+        self._seed = seed
         self._chance = random.Random(seed)
         dial_in_port = free_port()
         self._town = Town(folder / "town", dial_in_port, seed)
@@ -97,7 +99,7 @@ class Campaign:
         began = time.monotonic()
         try:
             truth = await self._town.start()
-            meters = _usable(truth)
+            meters = _usable(self._seed)
             await self._prepare(meters)
             await self._program.start()
             await self._set_wires(truth, BAD_WIRES)
@@ -266,10 +268,10 @@ class Campaign:
         )
 
 
-def _usable(truth: dict[str, Any]) -> list[str]:
-    """Meters that can be sold to: alive, and on a line that is."""
-    dead = {line["name"] for line in truth["lines"] if line["dead"]}
-    return [m["name"] for m in truth["meters"] if m["gap"] is None and m["line"] not in dead]
+def _usable(seed: int) -> list[str]:
+    """Meters that can be sold to: alive, and on wires whose slaves know the maker's own writes."""
+    lines = [line for line in plan_town(seed).lines if not (line.is_dead or line.is_other_slave)]
+    return [meter.name for line in lines for meter in line.meters if meter.gap is None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,58 @@
+"""Seeds of bad days: none broken, each one history, each safety rule missed when it is off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from headend.trial.ground import Ground, ground_on
+from headend.trial.mutations import CONTROLS, MUTATIONS
+from headend.trial.run import campaign, replay
+from headend.trial.server import own_database
+
+# As many seeds as fit: a slow machine lives through fewer of them, never through none.
+SECONDS = 40.0
+SEEDS_MIN, SEEDS_MAX = 60, 400
+# Each mutation is caught far earlier; the first seeds that catch it move whenever the code does.
+SEEDS_TO_CATCH = 150
+CONTROL_SEEDS = 25
+REPLAYED = (1, 7)
+
+
+@pytest.fixture(scope="module")
+def ground(server: str) -> Iterator[Ground]:
+    with own_database(server) as conninfo, ground_on(conninfo) as ready:
+        yield ready
+
+
+def test_no_seed_breaks_an_invariant(ground: Ground) -> None:
+    began, seed, crashes, faults = time.monotonic(), 0, 0, 0
+    while seed < SEEDS_MIN or (seed < SEEDS_MAX and time.monotonic() - began < SECONDS):
+        result = campaign([seed], ground)
+        broken = result.first_broken
+        assert broken is None, f"headend simulate --seed {seed}: {broken and broken.broken}"
+        crashes, faults = crashes + result.crashes, faults + result.faults
+        seed += 1
+    assert crashes > seed, "a trial without deaths proves little"
+    assert faults > 5 * seed, "nor one on good wires"
+
+
+@pytest.mark.parametrize("seed", REPLAYED)
+def test_a_seed_is_one_history(ground: Ground, seed: int) -> None:
+    first, second = replay(seed, ground), replay(seed, ground)
+    assert len(first.history) > 50
+    assert first == second
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_a_rule_that_is_off_is_missed(ground: Ground, name: str) -> None:
+    result = campaign(range(SEEDS_TO_CATCH), ground, MUTATIONS[name], stop_when_broken=True)
+    assert result.broken, f"{name} was switched off and nobody noticed in {result.seeds} seeds"
+
+
+@pytest.mark.parametrize("name", sorted(CONTROLS))
+def test_a_rule_that_stands_alone_holds(ground: Ground, name: str) -> None:
+    result = campaign(range(CONTROL_SEEDS), ground, CONTROLS[name], stop_when_broken=True)
+    assert result.first_broken is None, f"without {name}'s twin: {result.first_broken}"
