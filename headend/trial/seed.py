@@ -115,7 +115,12 @@ async def _live(
 ) -> Verdict:
     loop = asyncio.get_running_loop()
     loop.set_task_factory(owned_task)
-    world = World(seed, history, only_writes_are_late=arrangement.only_writes_are_late)
+    world = World(
+        seed,
+        history,
+        only_writes_are_late=arrangement.only_writes_are_late,
+        much_is_parked=arrangement.much_is_parked,
+    )
     house = House(world, ground, meter_types, arrangement)
     await ground.remember_last_night(world)
     people = People(world, ground, house, meter_types)

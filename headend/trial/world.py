@@ -157,7 +157,14 @@ class TrialMeter:
 class World:
     """Everything outside the head-end."""
 
-    def __init__(self, seed: int, history: History, *, only_writes_are_late: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        history: History,
+        *,
+        only_writes_are_late: bool = False,
+        much_is_parked: bool = False,
+    ) -> None:
         self.seed = seed
         self.history = history
         self.chance = random.Random(f"{seed} world")
@@ -166,7 +173,8 @@ class World:
         self.meters: dict[str, TrialMeter] = {}
         buses = {"wired": self._wired_bus(), "mobile": self._mobile_bus()}
         self.boxes = {
-            name: self._box(name, bus, only_writes_are_late) for name, bus in buses.items()
+            name: self._box(name, bus, only_writes_are_late, much_is_parked)
+            for name, bus in buses.items()
         }
 
     @property
@@ -179,11 +187,13 @@ class World:
         for box in self.boxes.values():
             box.weather = CALM
 
-    def _box(self, name: str, bus: Bus, only_writes_are_late: bool) -> Box:
+    def _box(self, name: str, bus: Bus, only_writes_are_late: bool, much_is_parked: bool) -> Box:
         chance = random.Random(f"{self.seed} {name}")
         weather = Weather.drawn(chance)
+        if much_is_parked:
+            weather = replace(weather, parked=RATE_MAX)
         if only_writes_are_late:
-            weather = replace(weather, late=0.0, parked=RATE_MAX)
+            weather = replace(weather, late=0.0)
         return Box(
             name,
             bus,
