@@ -20,3 +20,9 @@ def test_one_night_of_the_virtual_property() -> None:
     assert night["read"] == night["meters"] - sum(night["gaps"].values())
     assert sum(line["read"] for line in lines) == night["read"]
     assert night["seconds"] > 0
+
+    assert result["topups"]["confirmed"] > 5
+    assert (result["topups"]["refused"], result["topups"]["unknown"]) == (1, 0)
+    assert result["cuts"] == {"confirmed": 3}
+    assert result["restores"] == {"confirmed": result["topups"]["confirmed"] // 2}
+    assert result["ledger"] == {"verified": True, "differences": 0}
