@@ -89,6 +89,7 @@ class Box:
         self._parks_reads = parks_reads
         self._loop = asyncio.get_running_loop()
         self._silent_until_s: dict[int, float] = {}
+        self._away_until_s = 0.0
         self._dialled = 0
         self._attach: Callable[[ByteLink], None] | None = None
         in_flight_s = timing.reply_late_s_max - SLACK_S
@@ -107,9 +108,21 @@ class Box:
         self._attach = None
         self.session = None
 
+    def fall_silent(self, for_s: float) -> None:
+        """No network for so long: the connection breaks, and nothing dials before."""
+        self._away_until_s = self._loop.time() + for_s
+        session, self.session = self.session, None
+        if session is not None and self._attach is not None:
+            session.lose("connection timed out")
+            self._loop.call_later(for_s, self._dial, self._attach)
+
     def _dial(self, attach: Callable[[ByteLink], None]) -> None:
         if self._attach is not attach:
             return  # that head-end is gone
+        away_s = self._away_until_s - self._loop.time()
+        if away_s > 0:
+            self._loop.call_later(away_s, self._dial, attach)
+            return
         self._dialled += 1
         self.session = BoxSession(f"{self.name} call {self._dialled}", self)
         attach(self.session)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -27,12 +27,14 @@ from headend.store.database import Database, Transaction
 from headend.store.errors import DatabaseAway
 from headend.trial.crashes import Died, Process
 from headend.trial.ground import Ground
+from headend.trial.link import Box
 from headend.trial.world import TrialMeter, World
 from protocols.meter_type import MeterType
 from simulators.metering import Forced
 
 T = TypeVar("T")
 Answer = Accepted | Rejected | NotBooked
+Wish = tuple[float, Callable[[], Awaitable[None]]]  # when, and what
 
 SALES = (3, 7)  # fewest and most in one seed
 SWITCHES = (1, 4)
@@ -40,6 +42,8 @@ FOREIGN_SHARE = 0.12  # of sales around which somebody else sells to the same me
 WORST_MOMENT_SHARE = 0.25  # of lost tries after which somebody else sells before the next one
 PAYS_SHARE = 0.4  # of switching orders around which the tenant comes to pay
 PROTECTED_SHARE = 0.2  # of switching orders around which the meter becomes protected
+OUTAGE_SHARE = 0.1  # of seeds in which one line loses its network
+OUTAGE_S = (600.0, 9_000.0)  # long enough for some to outlast a cut's deadline
 SOON_S_MAX = 60.0  # "around" is from shortly before to so much later
 CANCEL_SHARE = 0.15  # of sales
 FROM_BALANCE_SHARE = 0.15  # of sales; most are refused, because nothing waits in the account
@@ -105,38 +109,33 @@ class People:
 
     async def day(self, length_s: float) -> None:
         """Everything that is wanted in one seed, at instants that the seed decides."""
-        chance, meters = self._chance, list(self._world.meters.values())
-        wishes: list[tuple[float, int, Callable[[], Awaitable[None]]]] = []
-
-        def instant() -> float:
-            return chance.uniform(0.0, 0.8 * length_s)
-
-        def soon(after_s: float) -> float:
-            return max(0.0, after_s + chance.uniform(-5.0, SOON_S_MAX))
-
-        def plan(at_s: float, what: Callable[[], Awaitable[None]]) -> None:
-            wishes.append((at_s, len(wishes), what))
-
-        for _ in range(chance.randint(*SALES)):
-            meter, at_s = chance.choice(meters), instant()
-            plan(at_s, self._a_sale(meter))
-            if chance.random() < FOREIGN_SHARE:
-                plan(soon(at_s), self._elsewhere(meter))
-        for _ in range(chance.randint(*SWITCHES)):
-            meter, at_s = chance.choice(meters), instant()
-            plan(at_s, self._a_switch(meter))
-            if chance.random() < PAYS_SHARE:
-                plan(soon(at_s), self._a_sale(meter))
-            if chance.random() < PROTECTED_SHARE:
-                plan(soon(at_s), self._a_protection(meter))
         loop = asyncio.get_running_loop()
-        for at_s, _, what in sorted(wishes):
+        # In the order of time; what is wanted at the same instant keeps its place in the list.
+        for at_s, what in sorted(self._wishes(0.8 * length_s), key=lambda wish: wish[0]):
             await asyncio.sleep(max(0.0, at_s - loop.time()))
-            self._spawn(what())
+            self._working.add(asyncio.ensure_future(what()))
         await asyncio.sleep(max(0.0, length_s - loop.time()))
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        self._working.add(asyncio.ensure_future(work))
+    def _wishes(self, until_s: float) -> Iterator[Wish]:
+        chance, meters = self._chance, list(self._world.meters.values())
+        for _ in range(chance.randint(*SALES)):
+            meter, at_s = chance.choice(meters), chance.uniform(0.0, until_s)
+            yield at_s, self._a_sale(meter)
+            if chance.random() < FOREIGN_SHARE:
+                yield self._around(at_s), self._elsewhere(meter)
+        for _ in range(chance.randint(*SWITCHES)):
+            meter, at_s = chance.choice(meters), chance.uniform(0.0, until_s)
+            yield at_s, self._a_switch(meter)
+            if chance.random() < PAYS_SHARE:
+                yield self._around(at_s), self._a_sale(meter)
+            if chance.random() < PROTECTED_SHARE:
+                yield self._around(at_s), self._a_protection(meter)
+        if chance.random() < OUTAGE_SHARE:
+            box = chance.choice(list(self._world.boxes.values()))
+            yield chance.uniform(0.0, until_s), self._an_outage(box)
+
+    def _around(self, at_s: float) -> float:
+        return max(0.0, at_s + self._chance.uniform(-5.0, SOON_S_MAX))
 
     def _a_sale(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
         """One clerk or two, who press once, three times at once, or again and again."""
@@ -202,6 +201,15 @@ class People:
             self._world.history.say("manager", f"protects {meter.name}")
 
         return protect
+
+    def _an_outage(self, box: Box) -> Callable[[], Awaitable[None]]:
+        for_s = self._chance.uniform(*OUTAGE_S)
+
+        async def fall_silent() -> None:
+            self._world.history.say(box.name, f"has no network for {for_s:.0f} s")
+            box.fall_silent(for_s)
+
+        return fall_silent
 
     def _elsewhere(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
         amount_fen = 10 * self._chance.randrange(10, AMOUNT_TENS_MAX) + FOREIGN_FEN
