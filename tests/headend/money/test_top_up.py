@@ -220,13 +220,11 @@ async def test_another_meter_at_the_address_is_never_written_to(
     async with shop(database, tmp_path, places=(ddsy(1, "249900010001"),)) as s:
         s.meter().number = "249900019999"  # exchanged in the night
         await s.open_sender()
-        command_id = await s.sell(5_000)
-        async with asyncio.timeout(PATIENCE_S):
-            while "answers where" not in (command := await s.command(command_id)).outcome:
-                await asyncio.sleep(0.01)
-        assert command.state is S.QUEUED
+        command = await s.reaches(await s.sell(5_000), S.REFUSED, S.CONFIRMED)
+        assert command.state is S.REFUSED
+        assert "answers where" in command.outcome
         assert s.bus.writes() == []
-        assert await s.books() == (0, 0, 5_000)
+        assert await s.books() == (0, 5_000, 0), "the money waits as balance"
 
 
 async def test_a_silent_meter_does_not_hold_up_its_neighbour(
