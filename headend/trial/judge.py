@@ -147,7 +147,8 @@ class Witness:
     own: tuple[tuple[int, int], ...]  # (count, fen) it took, without what came from elsewhere
     foreign: bool  # whether anything came from elsewhere
     forced: Forced
-    remaining_fen: int
+    #: right after our last sale landed: what comes from elsewhere later lights nothing by itself
+    credit_after_sale_fen: int
     forced_log: tuple[tuple[datetime, Forced], ...] = ()  # each change of its forced control
 
 
@@ -286,7 +287,7 @@ def _no_relay_toggles_twice(books: Books) -> Iterator[str]:
 
 def _light_follows_money(meter: Witness, books: Books) -> Iterator[str]:
     """Who paid enough after a cut is not left in the dark by our own order."""
-    if meter.forced is not Forced.OPEN or meter.remaining_fen <= 0:
+    if meter.forced is not Forced.OPEN or meter.credit_after_sale_fen <= 0:
         return
     landed = [
         s.closed_at

@@ -360,7 +360,7 @@ class People:
 def _carried_out(
     meter: TrialMeter, kind: CommandKind, amount_fen: int | None, count: int | None
 ) -> bool:
-    taken = meter.own_credits()
+    taken = {(one.purchase_count, one.amount_fen) for one in meter.own_purchases()}
     match kind:
         case CommandKind.TOP_UP:
             return (count, amount_fen) in taken

@@ -264,7 +264,7 @@ class Campaign:
             own=tuple((taken["purchase_count"], taken["amount_fen"]) for taken in seen["applied"]),
             foreign=False,
             forced=Forced(seen["forced"]),
-            remaining_fen=seen["remaining_credit_fen"],
+            credit_after_sale_fen=seen["remaining_credit_fen"],
         )
 
 

@@ -160,12 +160,13 @@ async def _live(
 
 def _witness(meter: TrialMeter) -> Witness:
     look = meter.meter.look()
+    own = meter.own_purchases()
     return Witness(
         name=meter.name,
-        own=tuple(meter.own_credits()),
+        own=tuple((taken.purchase_count, taken.amount_fen) for taken in own),
         foreign=bool(meter.foreign),
         forced=look.forced,
-        remaining_fen=look.remaining_fen,
+        credit_after_sale_fen=own[-1].remaining_fen if own else 0,
         forced_log=tuple((instant_of(at_ms), forced) for at_ms, forced in meter.meter.forced_log),
     )
 

@@ -18,7 +18,7 @@ from simulators.acrel_meter import DDSY1352, DTSY1352, Model, acrel_unit
 from simulators.adf_cabinet import CabinetPlan, cabinet_units
 from simulators.dial import Dial
 from simulators.load import Load
-from simulators.metering import Account, CountRule, Forced, Meter
+from simulators.metering import Account, Applied, CountRule, Forced, Meter
 from simulators.modbus_meter import Bus
 
 # A converter of wires answers within two seconds or never; a box on a mobile network may park a
@@ -139,12 +139,14 @@ class TrialMeter:
     meter: WatchedMeter
     foreign: list[Foreign] = field(default_factory=list)
 
-    def own_credits(self) -> list[tuple[int, int]]:
-        """What this meter took from us: (count, amount), in order."""
-        own = [(taken.purchase_count, taken.amount_fen) for taken in self.meter.applied]
-        for foreign in self.foreign:
-            own.remove((foreign.purchase_count, foreign.amount_fen))
-        return own
+    def own_purchases(self) -> list[Applied]:
+        """What this meter took from us, in order."""
+        elsewhere = {(one.purchase_count, one.amount_fen) for one in self.foreign}
+        return [
+            taken
+            for taken in self.meter.applied
+            if (taken.purchase_count, taken.amount_fen) not in elsewhere
+        ]
 
     def buy_elsewhere(self, amount_fen: int) -> None:
         """Somebody else sells: the next count, this amount."""

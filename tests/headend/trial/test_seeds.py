@@ -13,11 +13,11 @@ from headend.trial.run import campaign, replay
 from headend.trial.server import own_database
 
 # As many seeds as fit: a slow machine lives through fewer of them, never through none.
-SECONDS = 40.0
+SECONDS = 30.0
 SEEDS_MIN, SEEDS_MAX = 60, 400
 # Each mutation is caught far earlier; the first seeds that catch it move whenever the code does.
 SEEDS_TO_CATCH = 150
-CONTROL_SEEDS = 25
+CONTROL_SEEDS = 15
 REPLAYED = (1, 7)
 
 
