@@ -103,7 +103,19 @@ def run_seed(
     ground.sweep()
     history = History(wanted=with_history)
     with logs_into(history):
-        return clockloop.run(_live(seed, ground, meter_types, arrangement, history))
+        try:
+            return clockloop.run(_live(seed, ground, meter_types, arrangement, history))
+        except clockloop.SimTimeError as error:  # somebody waits for a wire inside a transaction
+            ground.sessions.forget()
+            return Verdict(
+                seed=seed,
+                broken=(str(error),),
+                faults=0,
+                crashes=0,
+                orders=0,
+                virtual_s=0.0,
+                history=tuple(history.lines),
+            )
 
 
 async def _live(

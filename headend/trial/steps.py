@@ -147,6 +147,15 @@ class Sessions:
         """Before a seed: nobody listens."""
         self.listeners: dict[str, list[asyncio.Queue[str]]] = {}
 
+    def forget(self) -> None:
+        """After a seed that could not end: its sessions, and the locks they hold, are gone."""
+        self._idle.clear()
+        self._blocked.clear()
+        self.admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
     async def fill(self) -> None:
         """Before a seed: enough open sessions, those of the last one still in use let go."""
         while len(self._idle) < CONNECTIONS_KEPT:

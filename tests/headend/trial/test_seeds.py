@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from headend.store import queue
+from headend.store.database import Transaction
 from headend.trial.ground import Ground, ground_on
 from headend.trial.mutations import CONTROLS, MUTATIONS
 from headend.trial.run import campaign, replay
 from headend.trial.server import own_database
+from simulators import clockloop
 
 # As many seeds as fit: a slow machine lives through fewer of them, never through none.
 SECONDS = 30.0
@@ -56,3 +61,21 @@ def test_a_rule_that_is_off_is_missed(ground: Ground, name: str) -> None:
 def test_a_rule_that_stands_alone_holds(ground: Ground, name: str) -> None:
     result = campaign(range(CONTROL_SEEDS), ground, CONTROLS[name], stop_when_broken=True)
     assert result.first_broken is None, f"without {name}'s twin: {result.first_broken}"
+
+
+# What waited when the seed was given up is only found by the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::RuntimeWarning")
+def test_a_wait_for_the_wire_inside_a_transaction_is_a_broken_seed(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_for_a_wire(tx: Transaction, *_: object, **__: object) -> None:
+        await asyncio.sleep(1.0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(queue, "recover", wait_for_a_wire)
+        patched.setattr(clockloop, "FROZEN_WAIT_S_MAX", 0.2)
+        verdict = replay(0, ground)
+    assert verdict.broken == ("time is frozen: a transaction is open and no socket answers",)
+    gc.collect()
+    assert not replay(0, ground).broken, "the next seed stands on clean ground"
