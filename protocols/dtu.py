@@ -14,13 +14,14 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+
+from protocols.stream import Bytes, Event, Heartbeat, Named, Overflow
 
 # A stranger may be a meter speaking another protocol: enough to recognise it, not to fill memory.
 BYTES_BEFORE_NAME_MAX = 2048
 # A registration comes within seconds of the connection; weak 4G signals cost some tens of them.
 BEFORE_NAME_S_MAX = 60
-SAMPLE_BYTES_MAX = 64  # of a stranger's first words, for the console: longer than any registration
+SAMPLE_BYTES_MAX = 96  # of a stranger's first words, for the console: longer than any registration
 PATTERN_BYTES_MAX = 80  # the longest registration or heartbeat a maker's tool takes
 # A repeat of fewer bytes than this could be payload by chance, so it is not taken out.
 REPEAT_BYTES_MIN = 4
@@ -49,10 +50,11 @@ class Pattern:
     text: str  # as written in the site file
     exact: tuple[bytes, ...]  # its spellings on the wire; none for a regular expression
     expression: re.Pattern[bytes] | None = None
+    meter: str = ""  # it is named by the first frame of the meter of this number behind it
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Read "ascii:…", "hex:…", "iccid:…", "imei:…" or "regex:…". Raises BadPattern.
+    """Read "ascii:…", "hex:…", "iccid:…", "imei:…", "meter:…" or "regex:…". Raises BadPattern.
 
     A regular expression is matched from the first byte on; write it so that its end is certain,
     as TCP may deliver a registration in two parts.
@@ -60,7 +62,7 @@ def parse_pattern(text: str) -> Pattern:
     kind, colon, rest = text.partition(":")
     parse = _PARSERS.get(kind)
     if not colon or parse is None:
-        raise BadPattern(f'"{text}" must begin with ascii:, hex:, iccid:, imei: or regex:')
+        raise BadPattern(f'"{text}" must begin with ascii:, hex:, iccid:, imei:, meter: or regex:')
     if not rest.strip():
         raise BadPattern(f'"{text}" has nothing after the colon')
     pattern = parse(text, rest)
@@ -94,6 +96,12 @@ def _parse_imei(text: str, rest: str) -> Pattern:
     return Pattern(text, (rest.encode(),))
 
 
+def _parse_meter(text: str, rest: str) -> Pattern:
+    if not re.fullmatch("[0-9]{12}|[0-9]{14}", rest):
+        raise BadPattern(f'"{text}" is no meter number: 12 digits (DL/T 645) or 14 (CJ/T 188)')
+    return Pattern(text, (), meter=rest)
+
+
 def _parse_regex(text: str, rest: str) -> Pattern:
     try:
         expression = re.compile(rest.encode(), re.DOTALL)
@@ -109,6 +117,7 @@ _PARSERS = {
     "hex": _parse_hex,
     "iccid": _parse_iccid,
     "imei": _parse_imei,
+    "meter": _parse_meter,
     "regex": _parse_regex,
 }
 
@@ -142,11 +151,12 @@ class Registry:
     Raises BadPattern where two registrations could be taken for each other.
     """
 
-    __slots__ = ("_exact", "_expressions", "_heartbeats", "_longest_first", "_sorted")
+    __slots__ = ("_exact", "_expressions", "_heartbeats", "_longest_first", "_meters", "_sorted")
 
     def __init__(self, dtus: Mapping[str, DtuPatterns]) -> None:
         self._exact: dict[bytes, str] = {}
         self._expressions: list[tuple[re.Pattern[bytes], str]] = []
+        self._meters: dict[str, str] = {}
         self._heartbeats: dict[str, bytes | None] = {}
         for name, dtu in dtus.items():
             self._add(name, dtu)
@@ -166,6 +176,10 @@ class Registry:
             self._exact[exact] = name
         if dtu.registration.expression is not None:
             self._expressions.append((dtu.registration.expression, name))
+        if (number := dtu.registration.meter) in self._meters:
+            raise BadPattern(f"{self._meters[number]} and {name} have the same registration")
+        if number:
+            self._meters[number] = name
         if dtu.heartbeat is not None and len(dtu.heartbeat.exact) != 1:
             raise BadPattern(f"the heartbeat of {name} must be ascii: or hex:")
         self._heartbeats[name] = dtu.heartbeat.exact[0] if dtu.heartbeat else None
@@ -185,38 +199,12 @@ class Registry:
                 return Match(name, found.end())
         at = bisect_left(self._sorted, first)
         may_grow = at < len(self._sorted) and self._sorted[at].startswith(first)
+        if self._meters:
+            number = _meter_number(first)
+            if number in self._meters:
+                return Match(self._meters[number], 0)  # its frame stays whole
+            may_grow |= number is None
         return NoMatch.NEED_MORE if may_grow or self._expressions else NoMatch.STRANGER
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """The stream belongs to this DTU; said once, first."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """A sign of life without meaning for the line."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """Bytes of the RS485 line, or noise: its readers can tell."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Overflow:
-    """Too much was said without a name; the stream gives no more events."""
-
-    sample: bytes
-
-
-Event: TypeAlias = Named | Heartbeat | Bytes | Overflow
 
 
 class DtuStream:
@@ -253,6 +241,10 @@ class DtuStream:
             return ()
         return self._of_unknown(data)
 
+    def wrap(self, frame: bytes, port: int = 1) -> bytes:
+        """A transparent DTU carries the frame as it is."""
+        return frame
+
     def _of_unknown(self, data: bytes) -> tuple[Event, ...]:
         self._starts.append(len(self._first))
         self._first += data
@@ -284,7 +276,7 @@ class DtuStream:
         if not data:
             return ()
         registration = self._registration
-        if data.startswith(registration) and len(registration) >= REPEAT_BYTES_MIN:
+        if len(registration) >= REPEAT_BYTES_MIN and data.startswith(registration):
             if len(data) == len(registration):
                 return (Heartbeat(data),)  # said its name again and nothing else
             self._prefixed = True
@@ -309,6 +301,37 @@ class DtuStream:
             rest = rest[: -len(beat)]
         events: tuple[Event, ...] = (Heartbeat(beat),) if len(rest) < len(data) else ()
         return (*events, Bytes(rest)) if rest else events
+
+
+# DL/T 645: 68, number (6), 68, control, length. CJ/T 188: 68, type, number (7), control, length.
+_NUMBER_BYTES = slice(1, 7), slice(2, 9)
+_CONTROL_AT = 8, 9
+CJT188_TYPES = range(0x10, 0x50)
+
+
+def _meter_number(data: bytes) -> str | None:
+    """The number in front of a meter's own frame; empty: this is none, None: too few bytes."""
+    frame = data.lstrip(b"\xfe")
+    if len(frame) < _CONTROL_AT[True]:
+        return "" if frame and frame[0] != 0x68 else None
+    is_188 = frame[7] != 0x68
+    if frame[0] != 0x68 or (is_188 and frame[1] not in CJT188_TYPES):
+        return ""
+    digits = frame[_NUMBER_BYTES[is_188]][::-1].hex()
+    return digits if digits.isdecimal() else ""
+
+
+def meter_in(sample: bytes) -> str:
+    """The registration "meter:…" under which a box can be adopted that says nothing but its meter's
+    frames; empty when there is no whole DL/T 645 or CJ/T 188 frame from a meter in front."""
+    number = _meter_number(sample)
+    frame = sample.lstrip(b"\xfe")
+    control_at = _CONTROL_AT[number is not None and len(number) == 14]
+    if not number or len(frame) < control_at + 2 or not frame[control_at] & 0x80:
+        return ""
+    end = control_at + 2 + frame[control_at + 1]
+    sealed = len(frame) > end + 1 and frame[end] == sum(frame[:end]) & 0xFF
+    return f"meter:{number}" if sealed and frame[end + 1] == 0x16 else ""
 
 
 def printable(sample: bytes) -> str:

@@ -58,6 +58,9 @@ class Request:
     # The frame is ciphertext: its second byte is no function code. Whoever made it has checked the
     # plain frame.
     enciphered: bool = False
+    # A refusal with one of these bits was counted by the meter's security chip: some more, and it
+    # locks.
+    wrong_code_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,10 @@ class NotReady(ProtocolError):
     """The meter, or what is known of it, does not allow this order now. Nothing was written."""
 
 
+class CodesRefused(NotReady):
+    """The meter's security chip refused so many codes of ours that it is sent no more."""
+
+
 class CountOutOfStep(ProtocolError):
     """The meter's purchase count is not the one this purchase follows. Nothing was written.
 
@@ -124,7 +131,26 @@ class CountOutOfStep(ProtocolError):
         self.before = before
 
 
-Conversation: TypeAlias = Generator[Request | Intent, Answer | None, T]
+@dataclass(frozen=True, slots=True)
+class KeyWork:
+    """Yielded where a key holder has something to do: run it off the wire, however long it takes,
+    and send its bytes as a Reply. What it raises is thrown into the conversation."""
+
+    work: Callable[[], bytes]
+
+
+class KeysAway(ProtocolError):
+    """The key holder cannot be asked now, or refuses. Nothing was written because of it."""
+
+
+Conversation: TypeAlias = Generator[Request | Intent | KeyWork, Answer | None, T]
+
+
+def ask_keys(work: Callable[[], bytes]) -> Conversation[bytes]:
+    """Have the key holder do something. Raises KeysAway."""
+    answer = yield KeyWork(work)
+    assert isinstance(answer, Reply), "the runner must send the bytes as a Reply"
+    return answer.payload
 
 
 def ask(request: Request) -> Conversation[Answer]:

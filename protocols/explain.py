@@ -1,7 +1,8 @@
-"""One line of meaning for a Modbus RTU frame, for `headend trace` and its ring of frames.
+"""One line of meaning for a frame, for `headend trace` and its ring of frames.
 
-Direction is unknown: the same eight bytes may ask or answer. Given the request, an answer can be
-read in full; alone, it says what it looks like.
+A frame of DL/T 645 tells what it is. Of a Modbus RTU frame the direction is unknown: the same eight
+bytes may ask or answer. Given the request, an answer can be read in full; alone, it says what it
+looks like.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from protocols.acrel_blocks import (
 from protocols.acrel_driver import TYPE_NAMES
 from protocols.acrel_write import MASKED_WRITE
 from protocols.exchange import ProtocolError
+from protocols.explain_dlt645 import explain_dlt645
 from protocols.explain_write import explain_unsealed, explain_write, shown_hex
 from protocols.modbus import READ_HOLDING, READ_INPUT, WRITE_REGISTERS, crc_ok
 from protocols.reading import Alarm, Control, Quantity, Values, meter_dial
@@ -59,6 +61,8 @@ def explain(frame: bytes, request: bytes | None = None) -> str:
     """What a frame says. `request` is the last frame sent on its line, if known. Never raises."""
     if len(frame) < 4:
         return f"{len(frame)} bytes, too short for a frame: {shown_hex(frame)}"
+    if (said := explain_dlt645(frame)) is not None:
+        return said
     if not crc_ok(frame):
         maybe = explain_unsealed(len(frame))
         return f"{len(frame)} bytes without a good checksum{maybe}: {shown_hex(frame)}"

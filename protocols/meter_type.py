@@ -11,7 +11,7 @@ from typing import Protocol
 
 from protocols.evidence import Verdict
 from protocols.exchange import Conversation, Evidence
-from protocols.keys import SiteKey
+from protocols.keys import KeyHolder, SiteKey
 from protocols.reading import Quantity, Values
 from protocols.settings import (
     AlarmAmounts,
@@ -33,14 +33,22 @@ from protocols.settings import (
 PURCHASE_COUNT_MAX = 0xFFFE
 
 
+class Addressing(enum.Enum):
+    """How meters of a type are told apart on their line."""
+
+    UNIT = "unit"  # Modbus: a unit id, 1 to 247
+    NUMBER = "number"  # DL/T 645, CJ/T 188: a number of decimal digits
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a meter answers on its line: the Modbus unit id, 1 to 247."""
+    """Where a meter answers on its line: a unit id, or a number; the other one stays empty."""
 
-    unit: int
+    unit: int = 0
+    number: str = ""  # decimal digits, most significant first, as printed on the meter
 
     def __str__(self) -> str:
-        return str(self.unit)
+        return self.number or str(self.unit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +240,7 @@ class Keeps(enum.Enum):
 
 
 # From the site file; the program adds the site's key, which never stands in a file of ours.
-Options = Mapping[str, str | int | bool | SiteKey]
+Options = Mapping[str, str | int | bool | SiteKey | KeyHolder]
 
 
 class BadOption(ValueError):
@@ -253,4 +261,7 @@ class MeterType:
     keeps: frozenset[Keeps] = frozenset()
     writes: frozenset[Write] = frozenset()
     type_codes: frozenset[int] = frozenset()  # Identity.type_code values that mean this type
+    addressing: Addressing = Addressing.UNIT
+    needs_key_holder: bool = False  # the program adds one as the option "key_holder"
+    address_digits: int = 0  # of a number: 12 for DL/T 645, 14 for CJ/T 188
     option_help: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -20,7 +20,7 @@ def choose(options: Options, choices: Mapping[str, Sequence[Option]]) -> dict[st
     chosen: dict[str, Option] = {}
     for name, allowed in choices.items():
         value = options.get(name, allowed[0])
-        if isinstance(value, SiteKey):
+        if not isinstance(value, str | int | bool):
             raise BadOption(
                 f"option {name} is a key; allowed: {', '.join(map(_as_written, allowed))}"
             )

@@ -23,6 +23,17 @@ class Quantity(enum.Enum):
     ENERGY_EXPORT = "energy_export_wh"
     REACTIVE_ENERGY = "reactive_energy_varh"
 
+    # Water and heat. Water meters count in steps of 10 l, or of less than one.
+    VOLUME = "volume_l"  # the number on a water bill
+    VOLUME_SETTLED = "volume_settled_l"  # at the meter's last settlement day
+    HEAT = "heat_wh"  # the number on a heat bill
+    HEAT_SETTLED = "heat_settled_wh"
+    HEAT_POWER = "heat_power_w"
+    FLOW = "flow_l_per_h"
+    SUPPLY_TEMPERATURE = "supply_temperature_cdeg"  # 0.01 degree Celsius
+    RETURN_TEMPERATURE = "return_temperature_cdeg"
+    HOURS = "working_time_hours"
+
     # Money in the meter, fen (0.01 yuan).
     REMAINING_CREDIT = "remaining_credit_fen"  # signed: negative in overdraft
     TOTAL_PURCHASED = "total_purchased_fen"
@@ -71,6 +82,7 @@ class Alarm(enum.IntFlag):
     ARREARS = 4
     LOW_CREDIT_1 = 8  # below alarm amount 1: prompt
     LOW_CREDIT_2 = 16  # below alarm amount 2: trip
+    LOW_BATTERY = 32  # water and heat meters live on one
 
 
 class Control(enum.IntFlag):
@@ -95,6 +107,15 @@ class Origin(enum.Enum):
 
 
 Values = dict[Quantity, int]
+
+# The number on the bill, whichever of them a meter has; of several, the first.
+BILLED = (Quantity.ENERGY, Quantity.HEAT, Quantity.VOLUME)
+
+
+def billed(values: Values) -> Quantity | None:
+    """Which of these values stands on the bill; None: none of them does."""
+    return next((quantity for quantity in BILLED if quantity in values), None)
+
 
 METER_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001  naive on purpose: a dial has no time zone
 

@@ -1,0 +1,1 @@
+"""Open security units: one file for each maker, found by being here. docs/security-units.md"""
