@@ -17,8 +17,9 @@ from gateways.health import LineHealth
 from gateways.link import ByteLink, LinkDown
 from gateways.peer import Peer
 from gateways.timing import LineTiming
+from gateways.turns import Turns
 from gateways.wiretap import Wiretap
-from protocols.exchange import Answer, Effect, Garbled, Refusal, ReplyReader, Request
+from protocols.exchange import Answer, Effect, Garbled, Refusal, Reply, ReplyReader, Request
 from protocols.modbus import forbid_factory_codes
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ class _Attachment:
         if self._bus.attached is self:
             self._bus.let_go(reason)
 
+    def write_taken(self) -> None:
+        if self._bus.attached is self:
+            self._bus.end_write()
+
 
 class Bus:
     """Belongs to one Line, which sees to it that `exchange` never runs twice at a time."""
@@ -54,7 +59,9 @@ class Bus:
         timing: LineTiming,
         health: LineHealth,
         wiretap: Wiretap,
+        *,
         wall_s: Callable[[], float],
+        turns: Turns,
     ) -> None:
         self.name = name
         self.timing = timing
@@ -72,6 +79,7 @@ class Bus:
         # The exchange under way.
         self._reader: ReplyReader | None = None
         self._answered: asyncio.Future[Answer | None] | None = None
+        self._is_write = False
         self._heard = False
         self._deadline_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +88,8 @@ class Bus:
         # The wire before the next one.
         self._gap_s = timing.silence_s + timing.turnaround_s
         self._last_byte_s = self.now()  # in either direction
-        self._hold_until_s = 0.0  # an answer nobody waits for may still be on the wire
+        self._turns = turns  # whose hold is over all lines that share them
+        self._is_held = False  # by this line
         self._late: tuple[Peer, ReplyReader] | None = None  # who was asked last without an answer
 
     # ---- the link -------------------------------------------------------------------------------
@@ -89,8 +98,10 @@ class Bus:
         """Speak over this link from now on. An older one is closed, whatever it carried is lost."""
         old = self.attached
         self.attached = attachment = _Attachment(self, link)
+        self.health.links += 1
         if old is not None:
-            self._cut_off(f"{old.link.name} was replaced by {link.name}")
+            self.health.last_fall_reason = f"{old.link.name} was replaced by {link.name}"
+            self._cut_off(self.health.last_fall_reason)
             old.link.close()
         else:
             log.info("line %s is up: %s", self.name, link.name)
@@ -110,6 +121,7 @@ class Bus:
         """The link is gone. Another reason while down replaces the first; each is logged once."""
         if self.attached is not None:
             self.down_since = datetime.fromtimestamp(self._wall_s(), UTC)
+            self.health.last_fall_reason = reason
         if self.attached is not None or reason != self.down_reason:
             log.warning("line %s is down: %s", self.name, reason)
         self.attached = None
@@ -130,8 +142,9 @@ class Bus:
         Raises LinkDown; Garbled when the wire never falls quiet (nothing was sent then). A write
         is in `peer.writes` from just before its first byte leaves.
         """
-        if self._gap_s or self._hold_until_s:
+        if self._gap_s or self._turns.hold_until_s:
             await self._clear()
+        self._is_held = False
         attached = self.attached
         if attached is None:
             raise LinkDown(self.down_reason)
@@ -150,7 +163,8 @@ class Bus:
         answered: asyncio.Future[Answer | None] = self._loop.create_future()
         self._answered = answered
         self._heard = False
-        if request.effect is Effect.WRITE:
+        self._is_write = request.effect is Effect.WRITE
+        if self._is_write:
             peer.writes.append(frame)
         try:
             attached.link.write(frame)
@@ -163,7 +177,8 @@ class Bus:
         except BaseException:
             health.cut_off += 1
             if answered.cancelled():  # the meter does not know that nobody waits: let it finish
-                self._hold_until_s = deadline_s
+                self._turns.hold_until_s = deadline_s
+                self._is_held = True
                 self._late = (peer, reader)
             raise
         finally:
@@ -176,13 +191,14 @@ class Bus:
 
     async def _clear(self) -> None:
         """Keep the silence between two frames. Timers may fire early: look at the clock again."""
-        give_up_s = max(self.now(), self._hold_until_s, self._last_byte_s + self._gap_s)
+        turns = self._turns
+        give_up_s = max(self.now(), turns.hold_until_s, self._last_byte_s + self._gap_s)
         give_up_s += BABBLE_S_MAX
         while True:
             now_s = self.now()
-            clear_at_s = max(self._last_byte_s + self._gap_s, self._hold_until_s)
+            clear_at_s = max(self._last_byte_s + self._gap_s, turns.hold_until_s)
             if now_s >= clear_at_s:
-                self._hold_until_s = 0.0
+                turns.hold_until_s = 0.0
                 return
             if now_s >= give_up_s:
                 self.health.garbled += 1
@@ -235,6 +251,13 @@ class Bus:
         elif not was_late:
             self._heard = True
 
+    def end_write(self) -> None:
+        """The box took the write under way and shows no answer: go on, there is nothing to wait
+        for. A driver believes no answer to a write, an empty one least of all: it looks."""
+        answered = self._answered
+        if answered is not None and not answered.done() and self._is_write:
+            answered.set_result(Reply(b""))
+
     def _is_late_answer(self, peer: Peer, reader: ReplyReader, data: bytes) -> bool:
         if self._last_byte_s > peer.quiet_until_s:
             self._late = None
@@ -244,7 +267,9 @@ class Bus:
             return False
         self.health.late += 1
         self._late = None
-        self._hold_until_s = 0.0
+        if self._is_held:
+            self._is_held = False
+            self._turns.hold_until_s = 0.0
         return True
 
     def _arm(self, at_s: float) -> None:

@@ -1,7 +1,9 @@
-"""The listener for DTUs: who they are, who is a stranger, which session counts, who has gone quiet.
+"""The listener for boxes that dial in: who they are, who is a stranger, which session counts, who
+has gone quiet.
 
-A box on a mobile network dials us and says its registration. Its address means nothing and changes
-with every call, so identity is the registration alone, and the newest session wins.
+A box on a mobile network dials us and says its registration, in whatever dialect. Its address means
+nothing and changes with every call, so identity is the registration alone, and the newest session
+wins.
 """
 
 from __future__ import annotations
@@ -11,22 +13,17 @@ import contextlib
 import errno
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from gateways.bus import precise_clock
-from gateways.link import ByteLink
-from gateways.session import Session, SessionState
-from protocols.dtu import (
-    BEFORE_NAME_S_MAX,
-    DOWNLINK_S_MAX,
-    DtuPatterns,
-    DtuStream,
-    Registry,
-    idle_s_max,
-    printable,
-)
+from gateways.session import PortLink, Session, SessionState
+from gateways.strangers import Stranger, Strangers
+from protocols.dialects import TRANSPARENT, Switchboard
+from protocols.dtu import BEFORE_NAME_S_MAX, DOWNLINK_S_MAX, idle_s_max
+from protocols.stream import Box, DialNow, Named, Said
+from protocols.uplink import Upload
 
 log = logging.getLogger(__name__)
 
@@ -56,58 +53,74 @@ class DialInLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DtuConfig:
-    """One DTU that may dial in."""
+class BoxConfig:
+    """One box that may dial in."""
 
-    patterns: DtuPatterns
+    box: Box
+    dialect: str = TRANSPARENT  # of protocols/dialects.py
     heartbeat_s: int = 60
+    ports: tuple[int, ...] = (1,)  # of its lines
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stranger:
-    """Somebody who dialled in and is nobody we know. An operator may adopt it."""
+def nothing_told(gateway: str, facts: Mapping[str, str | int]) -> None:
+    """The default of `on_facts`: what boxes say about themselves is not kept."""
 
-    sample: bytes  # what it said first; empty: it said nothing
-    address: str  # of its last call
-    calls: int
-    last_seen_s: float  # since 1970
 
-    @property
-    def shown(self) -> str:
-        """The sample as hex and as text."""
-        return printable(self.sample)
+def nothing_pushed(gateway: str, upload: Upload) -> None:
+    """The default of `on_upload`: what boxes read by themselves is not kept."""
+
+
+def nothing_said(gateway: str, said: Said) -> None:
+    """The default of `on_said`: no service is behind terminals."""
+
+
+def utc_dial(gateway: str) -> datetime:
+    """The default of `dial_now`: only right where nobody asks, or in Greenwich."""
+    return datetime(*time.gmtime()[:6])  # noqa: DTZ001  a dial
 
 
 class DialIn:
-    """Accepts DTUs on one port. Names it knows become links, given to `on_link`."""
+    """Accepts boxes on one port. Those it knows become links, given to `on_link`."""
 
     def __init__(
         self,
         host: str,
         port: int,
-        gateways: Mapping[str, DtuConfig],
-        on_link: Callable[[str, ByteLink], None],
+        gateways: Mapping[str, BoxConfig],
+        on_link: Callable[[str, PortLink], None],
         *,
+        on_facts: Callable[[str, Mapping[str, str | int]], None] = nothing_told,
+        on_upload: Callable[[str, Upload], None] = nothing_pushed,
+        on_said: Callable[[str, Said], None] = nothing_said,
+        dial_now: DialNow = utc_dial,
         idle_probe: Callable[[str], None] | None = None,
         limits: DialInLimits | None = None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
-        """`on_link(gateway, link)` is called for each new session; usually it is Line.attach.
-        `idle_probe(gateway)` is called when we have not spoken to a DTU for long: read something,
-        or the DTU reboots. Raises BadPattern when registrations could be confused.
+        """`on_link(gateway, link)` is called for each line of each new session; usually it is
+        Line.attach. `on_facts(gateway, facts)` gets what a box says about itself,
+        `on_upload(gateway, upload)` what it read by itself, `on_said(gateway, said)` what a
+        terminal says; all must come back at once.
+        `dial_now(gateway)` is the local time a box is told.
+        `idle_probe(gateway)` is called when we have not spoken to a box for long: read something,
+        or it reboots. Raises BadPattern when registrations could be confused.
         """
         self.host = host
         self.port = port  # 0: any; the true one after start()
         self._on_link = on_link
+        self._on_facts = on_facts
+        self._on_upload = on_upload
+        self._on_said = on_said
+        self._dial_now = dial_now
         self._idle_probe = idle_probe
         self._limits = limits or DialInLimits()
         self._wall_s = wall_s
         self.now_s = precise_clock(asyncio.get_running_loop())
-        self._gateways: dict[str, DtuConfig] = {}
-        self._registry = Registry({})
+        self._gateways: dict[str, BoxConfig] = {}
+        self._switchboard = Switchboard({})
         self._nameless: set[Session] = set()
         self._by_name: dict[str, Session] = {}
-        self._strangers: OrderedDict[bytes, Stranger] = OrderedDict()
+        self._strangers = Strangers(lambda: self.port, self._limits.strangers_kept_max)
         self.refused = 0  # calls turned away because a limit was reached
         self._full = False
         self._server: asyncio.Server | None = None
@@ -121,7 +134,7 @@ class DialIn:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: Session(self, DtuStream(self._registry)),
+                lambda: Session(self, self._switchboard.new_stream(self._dial_now)),
                 self.host,
                 self.port,
                 backlog=BACKLOG,
@@ -130,7 +143,7 @@ class DialIn:
             raise ListenError(_why_not_listening(self.host, self.port, error)) from error
         self.port = self._server.sockets[0].getsockname()[1]
         self._sweeper = loop.create_task(self._sweep_for_ever(), name=f"dial-in {self.port}")
-        log.info("listening for DTUs on %s:%d", self.host, self.port)
+        log.info("listening for boxes that dial in on %s:%d", self.host, self.port)
 
     async def stop(self) -> None:
         """Hang up on everybody and close the port."""
@@ -145,32 +158,51 @@ class DialIn:
         if self._server is not None:
             await self._server.wait_closed()
 
-    def set_gateways(self, gateways: Mapping[str, DtuConfig]) -> None:
+    def at_port(self, device: str) -> Session:
+        """A session for a box on a serial port of this machine; whoever opened that runs it."""
+        session = Session(self, self._switchboard.new_stream(self._dial_now))
+        session.address = device
+        return session
+
+    def set_gateways(self, gateways: Mapping[str, BoxConfig]) -> None:
         """Know these from now on. Raises BadPattern.
 
         Sessions of gateways that are gone or changed are closed, and those that have no name yet:
         they dial again and are met anew.
         """
-        registry = Registry({name: config.patterns for name, config in gateways.items()})
-        before, self._gateways, self._registry = self._gateways, dict(gateways), registry
+        switchboard = Switchboard(
+            {n: (config.dialect, config.box) for n, config in gateways.items()}
+        )
+        before, self._gateways = self._gateways, dict(gateways)
+        self._switchboard = switchboard
         for name, session in tuple(self._by_name.items()):
             if self._gateways.get(name) != before.get(name):
                 del self._by_name[name]
-                session.hang_up(f"DTU {name} was removed or changed")
+                session.hang_up(f"{name} was removed or changed")
         for session in tuple(self._nameless):
             self.ended(session)
             session.hang_up("introduce yourself again")
-        for sample in tuple(self._strangers):
-            if DtuStream(registry).receive(sample):
-                del self._strangers[sample]
+        self._strangers.forget(self._is_known)
 
-    def add_gateway(self, name: str, config: DtuConfig) -> None:
+    def _is_known(self, stranger: Stranger) -> bool:
+        registered = (stranger.dialect, stranger.registration)
+        if any((c.dialect, c.box.registration) == registered for c in self._gateways.values()):
+            return True  # one that is named only once it has proved itself
+        events = self._switchboard.new_stream(self._dial_now).receive(stranger.sample)
+        return any(isinstance(event, Named) for event in events)
+
+    def add_gateway(self, name: str, config: BoxConfig) -> None:
         """Know one more. Raises BadPattern."""
         self.set_gateways({**self._gateways, name: config})
 
     def remove_gateway(self, name: str) -> None:
         """Forget one; its session is closed."""
         self.set_gateways({known: c for known, c in self._gateways.items() if known != name})
+
+    def say(self, gateway: str, data: bytes) -> bool:
+        """Something for a box itself, as its dialect has it; False: it is not connected."""
+        session = self._by_name.get(gateway)
+        return session is not None and session.say(data)
 
     def sessions(self) -> tuple[SessionState, ...]:
         """The named sessions, by gateway."""
@@ -179,11 +211,12 @@ class DialIn:
 
     def strangers(self) -> tuple[Stranger, ...]:
         """Who dialled in without being known, the last first; those still connected included."""
-        seen = {stranger.sample: stranger for stranger in self._strangers.values()}
-        for session in self._nameless:
-            if session.first_words:
-                seen[session.first_words] = self._met(session, seen.get(session.first_words))
-        return tuple(sorted(seen.values(), key=lambda stranger: -stranger.last_seen_s))
+        return self._strangers.listed((one, self._last_seen_s(one)) for one in self._nameless)
+
+    @property
+    def turned_away(self) -> int:
+        """Calls of boxes that could not prove who they are."""
+        return self._strangers.turned_away
 
     # ---- SessionOwner ---------------------------------------------------------------------------
 
@@ -201,46 +234,49 @@ class DialIn:
         self._nameless.add(session)
         return True
 
-    def named(self, session: Session, name: str) -> None:
+    def ports_of(self, gateway: str) -> Sequence[int]:
+        """The ports with a line of ours behind them."""
+        return self._gateways[gateway].ports
+
+    def named(self, session: Session) -> None:
         """A session said a name we know. It replaces an older one of that name."""
+        name = session.gateway
+        assert name is not None
         self._nameless.discard(session)
         old = self._by_name.get(name)
-        self._by_name[name] = session
-        self._on_link(name, session)
         if old is not None:
-            log.info("DTU %s dialled in again from %s", name, session.address)
+            log.info("%s dialled in again from %s", name, session.address)
+            old.replaced(f"{name} dialled in again")
+        self._by_name[name] = session
+        for link in session.open_links(self.ports_of(name)):
+            self._on_link(name, link)
+        if old is not None:
             old.hang_up(f"{name} dialled in again")
+
+    def said(self, gateway: str, said: Said) -> None:
+        """A terminal said something to us."""
+        self._on_said(gateway, said)
+
+    def told(self, gateway: str, facts: Mapping[str, str | int]) -> None:
+        """A box said something about itself."""
+        self._on_facts(gateway, facts)
+
+    def pushed(self, gateway: str, upload: Upload) -> None:
+        """A box sent a reading by itself."""
+        self._on_upload(gateway, upload)
 
     def ended(self, session: Session) -> None:
         """A session is over, whoever ended it."""
-        if session in self._nameless:
+        gateway = session.gateway
+        was_named = gateway is not None and self._by_name.get(gateway) is session
+        if session in self._nameless or (was_named and session.turned_away):
             self._nameless.discard(session)
-            self._remember(session)
-        elif session.gateway is not None and self._by_name.get(session.gateway) is session:
-            del self._by_name[session.gateway]
+            self._strangers.remember(session, self._last_seen_s(session))
+        if gateway is not None and was_named:
+            del self._by_name[gateway]
 
-    # ---- strangers ------------------------------------------------------------------------------
-
-    def _remember(self, session: Session) -> None:
-        known = self._strangers.pop(session.first_words, None)
-        if known is None:
-            log.info(
-                "a stranger called port %d from %s: %s",
-                self.port,
-                session.address,
-                printable(session.first_words) or "said nothing",
-            )
-        self._strangers[session.first_words] = self._met(session, known)
-        while len(self._strangers) > self._limits.strangers_kept_max:
-            self._strangers.popitem(last=False)
-
-    def _met(self, session: Session, known: Stranger | None) -> Stranger:
-        return Stranger(
-            sample=session.first_words,
-            address=session.address,
-            calls=1 + (0 if known is None else known.calls),
-            last_seen_s=self._wall_s() - (self.now_s() - session.heard_s),
-        )
+    def _last_seen_s(self, session: Session) -> float:
+        return self._wall_s() - (self.now_s() - session.heard_s)
 
     # ---- silence --------------------------------------------------------------------------------
 
@@ -250,7 +286,7 @@ class DialIn:
             try:
                 self._sweep(self.now_s())
             except Exception:
-                log.exception("the look for silent DTUs failed; the next is in a second")
+                log.exception("the look for silent boxes failed; the next is in a second")
 
     def _sweep(self, now_s: float) -> None:
         for session in tuple(self._nameless):
@@ -259,7 +295,7 @@ class DialIn:
         for name, session in tuple(self._by_name.items()):
             quiet_s = now_s - session.heard_s
             if quiet_s > idle_s_max(self._gateways[name].heartbeat_s):
-                session.hang_up(f"DTU {name} was silent for {quiet_s:.0f} s")
+                session.hang_up(f"{name} was silent for {quiet_s:.0f} s")
             elif self._idle_probe is not None:
                 self._probe_if_due(name, session, now_s)
 

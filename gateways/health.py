@@ -9,6 +9,9 @@ from dataclasses import dataclass
 # Percentiles are taken over this many of the last replies: minutes of a busy line.
 REPLY_TIMES_KEPT = 256
 
+# The error rate is told over this many of the last exchanges: minutes of a busy line.
+OUTCOMES_KEPT = 256
+
 # How busy the bus is, is told over whole spans of this length.
 BUSY_SPAN_S = 60.0
 
@@ -43,6 +46,11 @@ class LineSnapshot:
     cut_off: int  # the link broke, or the asker was cancelled, with a request on its way
     unsettled: int  # conversations that ended between a write and its proof
     silences_in_a_row: int  # over all parties
+    links: int  # how often a link came up; all but the first were reconnects
+    last_fall_reason: str | None  # why the newest link that is gone went away
+    recent_exchanges: int  # the last exchanges that came to an end, at most OUTCOMES_KEPT …
+    recent_silences: int  # … and how many of them brought nothing …
+    recent_garbled: int  # … or no good answer
     bytes_out: int
     bytes_in: int
     stray_bytes: int  # came when nothing was asked
@@ -59,6 +67,7 @@ class LineHealth:
     __slots__ = (
         "_busy_s",
         "_busy_share",
+        "_outcomes",
         "_reply_s",
         "_span_began_s",
         "answers",
@@ -68,7 +77,9 @@ class LineHealth:
         "exchanges",
         "garbled",
         "last_answer_at_s",
+        "last_fall_reason",
         "late",
+        "links",
         "refusals",
         "silences",
         "silences_in_a_row",
@@ -82,6 +93,10 @@ class LineHealth:
         self.cut_off = self.unsettled = 0
         self.bytes_out = self.bytes_in = self.stray_bytes = 0
         self.last_answer_at_s: float | None = None
+        self.links = 0
+        self.last_fall_reason: str | None = None
+        # True: answered; False: bytes, but no good answer; None: nothing came.
+        self._outcomes: deque[bool | None] = deque(maxlen=OUTCOMES_KEPT)
         self._reply_s: deque[float] = deque(maxlen=REPLY_TIMES_KEPT)
         self._span_began_s = 0.0
         self._busy_s = 0.0
@@ -99,6 +114,7 @@ class LineHealth:
         self.silences_in_a_row = 0
         self.last_answer_at_s = at_s
         self._reply_s.append(reply_s)
+        self._outcomes.append(True)
 
     def unanswered(self, *, heard: bool) -> None:
         """The time for an answer is over; `heard`: bytes came, but no good answer."""
@@ -107,6 +123,7 @@ class LineHealth:
         else:
             self.silences += 1
         self.silences_in_a_row += 1
+        self._outcomes.append(False if heard else None)
 
     def busy_share(self, now_s: float) -> float:
         """Share of the last whole span in which an exchange was under way."""
@@ -146,6 +163,11 @@ class LineHealth:
             late=self.late,
             cut_off=self.cut_off,
             unsettled=self.unsettled,
+            links=self.links,
+            last_fall_reason=self.last_fall_reason,
+            recent_exchanges=len(self._outcomes),
+            recent_silences=self._outcomes.count(None),
+            recent_garbled=self._outcomes.count(False),
             silences_in_a_row=self.silences_in_a_row,
             bytes_out=self.bytes_out,
             bytes_in=self.bytes_in,

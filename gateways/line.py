@@ -28,6 +28,10 @@ from protocols.exchange import (
     Evidence,
     Garbled,
     Intent,
+    KeyWork,
+    ProtocolError,
+    Refusal,
+    Reply,
     Request,
     Silence,
 )
@@ -67,6 +71,10 @@ async def no_intent(before: Evidence) -> None:
     raise BrokenRule("this conversation writes: give converse() a way to record the intent")
 
 
+async def no_record(label: str) -> None:
+    """The default of converse(): for meters without a chip that counts wrong codes."""
+
+
 class Line:
     """One bus with its meters. Made inside a running event loop; links come and go."""
 
@@ -77,14 +85,17 @@ class Line:
         *,
         wiretap: Wiretap | None = None,
         wall_s: Callable[[], float] = time.time,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns`: those of the gateway, shared by its lines, where it carries one request at a
+        time. None: this line has a wire of its own."""
         self.name = name
         self.timing = timing
         self.wiretap = Wiretap() if wiretap is None else wiretap
         self.health = LineHealth()
-        self._bus = Bus(name, timing, self.health, self.wiretap, wall_s)
+        self._turns = Turns() if turns is None else turns
+        self._bus = Bus(name, timing, self.health, self.wiretap, wall_s=wall_s, turns=self._turns)
         self._now = self._bus.now
-        self._turns = Turns()
         self._kept_for: Peer | None = None  # a command between two of its exchanges
         self._keep_timer: asyncio.TimerHandle | None = None
         self._peers: dict[Hashable, Peer] = {}
@@ -126,6 +137,10 @@ class Line:
         until_s = self._start_quiet_until_s if peer is None else peer.quiet_until_s
         return max(0.0, until_s - self._now())
 
+    def forget(self, party: Hashable) -> None:
+        """A party that was only a question: its silence is no meter's."""
+        self._peers.pop(party, None)
+
     def snapshot(self) -> LineSnapshot:
         """The line and its meters as they are now."""
         attached, since, now_s = self._bus.attached, self.down_since, self._now()
@@ -145,13 +160,15 @@ class Line:
         *,
         priority: Priority,
         record_intent: Callable[[Evidence], Awaitable[None]] = no_intent,
+        record_wrong_code: Callable[[str], Awaitable[None]] = no_record,
         read_tries: int | None = None,
     ) -> T:
         """Talk to one meter until the conversation ends; exchanges with others may come between.
 
         `party` is whoever answers under one address: two parties must not share one.
         `read_tries=1` gives up a read at the first silence; otherwise a repeat waits until the old
-        answer can no longer come.
+        answer can no longer come. `record_wrong_code(label)` is awaited when a chip refused a code,
+        before anything else is said to it.
 
         Raises Silence or Garbled (no answer), Isolated (a poll to a meter known to be silent),
         LinkDown (at once when there is no link), Unsettled (a write left, its effect is not known),
@@ -173,7 +190,8 @@ class Line:
         try:
             self._admit(peer, priority)  # things may have changed while we waited
             tries = self.timing.read_tries if read_tries is None else read_tries
-            return await self._run(peer, conversation, priority, record_intent, tries)
+            records = (record_intent, record_wrong_code)
+            return await self._run(peer, conversation, priority, records, tries)
         except asyncio.CancelledError:
             if peer.writes:
                 self._unsettled(peer, "cancelled")
@@ -209,9 +227,10 @@ class Line:
         peer: Peer,
         conversation: Conversation[T],
         priority: Priority,
-        record_intent: Callable[[Evidence], Awaitable[None]],
+        records: tuple[Callable[[Evidence], Awaitable[None]], Callable[[str], Awaitable[None]]],
         read_tries: int,
     ) -> T:
+        record_intent, record_wrong_code = records
         intended = False
         try:
             step = conversation.send(None)
@@ -223,6 +242,14 @@ class Line:
                     intended = True
                     step = conversation.send(None)
                     continue
+                if isinstance(step, KeyWork):
+                    done = await _aside(step)
+                    step = (
+                        conversation.send(done)
+                        if isinstance(done, Reply)
+                        else conversation.throw(done)
+                    )
+                    continue
                 tries = read_tries if step.effect is Effect.READ else 1
                 if step.effect is not Effect.READ:
                     _allow_write(step, intended, peer.writes)
@@ -233,6 +260,7 @@ class Line:
                         raise  # not the driver's to explain away
                     step = conversation.throw(silence)
                 else:
+                    await _tell_wrong_code(step, answer, record_wrong_code)
                     step = conversation.send(answer)
         except StopIteration as stop:
             result: T = stop.value
@@ -299,6 +327,21 @@ class Line:
             if self._bus.attached is None:
                 raise LinkDown(self._bus.down_reason)
         return True
+
+
+async def _aside(step: KeyWork) -> Reply | ProtocolError:
+    """Let the key holder work in a thread of its own; the wire may be used by others meanwhile."""
+    try:
+        return Reply(await asyncio.to_thread(step.work))
+    except ProtocolError as error:
+        return error
+
+
+async def _tell_wrong_code(
+    request: Request, answer: Answer, record: Callable[[str], Awaitable[None]]
+) -> None:
+    if isinstance(answer, Refusal) and answer.code & request.wrong_code_bits:
+        await record(request.label)
 
 
 def _allow_write(request: Request, intended: bool, writes: list[bytes]) -> None:

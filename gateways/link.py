@@ -14,11 +14,15 @@ class LinkDown(Exception):
 
 
 class LinkUser(Protocol):
-    """Who sits on top of a link: a Line. Both calls come from the event loop, never re-entrantly
+    """Who sits on top of a link: a Line. All calls come from the event loop, never re-entrantly
     from inside `write`."""
 
     def bytes_received(self, data: bytes) -> None: ...
     def link_lost(self, reason: str) -> None: ...
+
+    def write_taken(self) -> None:
+        """The box took the last frame and will show no answer of the meter. Proves nothing."""
+        ...
 
 
 class ByteLink(Protocol):

@@ -130,11 +130,7 @@ class SerialLink(asyncio.Protocol):
 
 async def open_serial(device: str, settings: SerialSettings) -> SerialLink:
     """Open a port for ourselves alone. Raises LinkDown with the reason as one clause."""
-    try:
-        port = _open_port(device, settings)
-    except (OSError, ValueError, termios.error) as error:
-        raise LinkDown(_why_not_opened(device, error)) from error
-    link = SerialLink(device, port)
+    link = SerialLink(device, open_port(device, settings))
     await link.open()
     return link
 
@@ -142,6 +138,14 @@ async def open_serial(device: str, settings: SerialSettings) -> SerialLink:
 def opener(device: str, settings: SerialSettings) -> Callable[[], Awaitable[SerialLink]]:
     """For keep_open()."""
     return lambda: open_serial(device, settings)
+
+
+def open_port(device: str, settings: SerialSettings) -> serial.Serial:
+    """The port itself, for ourselves alone. Raises LinkDown with the reason as one clause."""
+    try:
+        return _open_port(device, settings)
+    except (OSError, ValueError, termios.error) as error:
+        raise LinkDown(_why_not_opened(device, error)) from error
 
 
 def _open_port(device: str, settings: SerialSettings) -> _Port:

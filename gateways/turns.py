@@ -21,11 +21,15 @@ class Turns:
 
     `if not turns.try_take(): await turns.wait(priority)`, then always `pass_on()`. Taking an
     uncontended turn costs no coroutine and no future: that is the usual case.
+
+    Several lines share one of these where their box carries one request at a time.
     """
 
-    __slots__ = ("_arrivals", "_busy", "_waiting")
+    __slots__ = ("_arrivals", "_busy", "_waiting", "hold_until_s")
 
     def __init__(self) -> None:
+        # Kept by whoever spoke last: until then an answer nobody waits for may be under way.
+        self.hold_until_s = 0.0
         self._busy = False
         self._arrivals = 0
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
