@@ -13,15 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simulators.cards import RfCard
 from simulators.dtu import Dtu
 from simulators.faults import fault_rates
 from simulators.metering import W_MS_PER_WH, Meter
+from simulators.mqtt_gateway import PassThroughGateway
+from simulators.rf_terminal import RfTerminal, TerminalCard
 
 if TYPE_CHECKING:
     from simulators.town import RunningLine, Town
 
 SOCKET_PATH_BYTES_MAX = 107  # the kernel's limit for a Unix socket's name
 LINE_BYTES_MAX = 65_536  # no request comes near; more is a mistake
+UID_BYTES = 4  # of an RF card; its serial is this, filled up to eight
+TAP_S_MAX, LOOK_S = 60.0, 0.05
 
 
 class ControlError(Exception):
@@ -77,15 +82,17 @@ class Control:
             if act is None:
                 raise ControlError(f'"do" must be one of {", ".join(_ACTS)}')
             return {"ok": True, **await act(self._town, asked)}
-        except (ControlError, ValueError, TypeError, OSError) as error:
+        except (ControlError, ValueError, TypeError, KeyError, OSError) as error:
             return {"ok": False, "error": str(error)}
 
 
 async def _meters(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
-    return {"meters": list(town.meters), "lines": list(town.lines)}
+    return {"meters": [*town.meters, *town.water], "lines": list(town.lines)}
 
 
 async def _meter(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
+    if (water := town.water.get(str(asked.get("name", "")))) is not None:
+        return {"volume_l": water.litres, "relay_closed": water.valve_open}
     return _witness(_meter_of(town, asked))
 
 
@@ -95,6 +102,19 @@ async def _card(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
     meter.advance()
     meter.purchase(int(asked.get("amount_fen", 0)), meter.purchase_count + 1)
     return _witness(meter)
+
+
+async def _fit_slot(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
+    """Build a card slot into a meter: {"name": …, "keys": the file with its maker's keys}."""
+    meter = _meter_of(town, asked)
+    town.slots.fit(asked["name"], meter, Path(str(asked.get("keys", ""))))
+    return {}
+
+
+async def _hold(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
+    """Hold a card to a meter's slot: {"name": …, "memory": its bytes in hex}."""
+    _meter_of(town, asked).advance()
+    return town.slots.hold(asked["name"], bytes.fromhex(str(asked.get("memory", ""))))
 
 
 async def _set_clock(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +165,42 @@ async def _faults(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
     return {"counts": dict(town.faults[name].counts)}
 
 
+async def _access(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
+    """Somebody types its password into an MQTT gateway; back once it is connected."""
+    line = _line_of(town, asked)
+    if not isinstance(line, PassThroughGateway):
+        raise ControlError(f"line {asked.get('line')!r} is not behind an MQTT gateway")
+    await line.give_access(str(asked.get("password", "")))
+    return {}
+
+
+async def _tap(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
+    """Hold a card to a terminal until it is done: {"line": …, "serial": …, "memory": its bytes}.
+    "buy_fen": so much out of the balance instead of what the card carries."""
+    terminal = _line_of(town, asked)
+    if not isinstance(terminal, RfTerminal):
+        raise ControlError(f"line {asked.get('line')!r} has no terminal")
+    serial, memory = str(asked.get("serial", "")), bytes.fromhex(str(asked.get("memory", "")))
+    chip = RfCard(bytes.fromhex(serial)[:UID_BYTES])
+    if len(memory) != len(chip.memory):
+        raise ControlError(f"an RF card has {len(chip.memory)} bytes")
+    chip.memory[:] = memory
+    card = TerminalCard(serial, str(asked.get("meter_number", "")), 0, 0, chip=chip)
+    told = len(terminal.screen)
+    buy_fen = int(asked.get("buy_fen", 0))
+    _ = terminal.buy(card, buy_fen) if buy_fen else terminal.tap(card)
+    for _ in range(int(TAP_S_MAX / LOOK_S)):
+        if terminal.is_at_rest:
+            break
+        await asyncio.sleep(LOOK_S)
+    return {
+        "screen": terminal.screen[told:],
+        "verdict": terminal.verdict,
+        "written_back": card.written_back,
+        "memory": chip.memory.hex(),
+    }
+
+
 async def _report(town: Town, asked: dict[str, Any]) -> dict[str, Any]:
     return {"report": _line_of(town, asked).report.as_json()}
 
@@ -153,6 +209,8 @@ _ACTS: dict[str, Callable[[Town, dict[str, Any]], Awaitable[dict[str, Any]]]] = 
     "list": _meters,
     "meter": _meter,
     "card": _card,
+    "fit_slot": _fit_slot,
+    "hold": _hold,
     "set_clock": _set_clock,
     "unplug": _unplug,
     "plug": _plug,
@@ -160,6 +218,8 @@ _ACTS: dict[str, Callable[[Town, dict[str, Any]], Awaitable[dict[str, Any]]]] = 
     "drop": _drop,
     "manners": _manners,
     "faults": _faults,
+    "access": _access,
+    "tap": _tap,
     "report": _report,
 }
 

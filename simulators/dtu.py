@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import socket
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+from simulators.dialects import Speech, Transparent
 from simulators.faults import Faults
-from simulators.modbus_meter import Bus
-from simulators.wire import LineReport, SlaveLine, WireTiming
+from simulators.wire import LineReport, SlaveLine, Wires, WireTiming
 
 log = logging.getLogger(__name__)
 
 PACKING_GAP_S = 0.05  # USR-G781 closes a frame after 50 ms of silence (spec field_protocols.md C1)
 SPLIT_GAP_S = 0.03  # between the pieces of a split packet
+STORED_MAX = 16  # answers kept while there is no connection
 GHOSTS_MAX = 8  # half-open connections kept; older ones are closed, as the network would in time
 
 
@@ -44,6 +47,7 @@ class DtuPlan:
     park: float = 0.0  # the packet, and all behind it, waits in the box
     park_s_mean: float = 5.0
     vanish: float = 0.0
+    replay: bool = False  # an answer that found no connection is sent after the next registration
 
 
 class Dtu:
@@ -51,7 +55,7 @@ class Dtu:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: Wires,
         plan: DtuPlan,
         *,
         host: str,
@@ -59,7 +63,9 @@ class Dtu:
         timing: WireTiming | None = None,
         faults: Faults | None = None,
         seed: int = 0,
+        new_speech: Callable[[], Speech] | None = None,
     ) -> None:
+        """`new_speech` makes what it speaks on one connection; None: nothing but its packets."""
         self.plan = plan
         self.host, self.port = host, port
         self.calm = False  # ends the bad manners, keeps latency
@@ -72,6 +78,8 @@ class Dtu:
         self._session: _Session | None = None
         self._ghosts: list[_Session] = []
         self._uplink_free_s = 0.0
+        self._new_speech = new_speech or self._transparent
+        self._stored: list[bytes] = []  # answers that found no connection
 
     @property
     def report(self) -> LineReport:
@@ -118,12 +126,11 @@ class Dtu:
             self._session.abort()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         refused = False
         while True:
-            session = _Session(self)
+            session = _Session(self, self._new_speech())
             try:
-                await loop.create_connection(partial(_same, session), self.host, self.port)
+                await self._dial(session)
             except OSError as error:
                 if not refused:
                     log.warning("dtu cannot reach %s:%d: %s", self.host, self.port, error)
@@ -135,11 +142,19 @@ class Dtu:
             refused = False
             self._session = session
             self.counts["sessions"] += 1
-            session.send(self.plan.registration)
+            session.send(session.speech.hello())
+            for data in self._stored:
+                session.send(session.speech.packet(data))
+            self._stored.clear()
             await self._beat(session)
             if self._session is session:
                 self._session = None
             await asyncio.sleep(self.plan.reconnect_s)
+
+    async def _dial(self, session: _Session) -> None:
+        """Raises OSError."""
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(partial(_same, session), self.host, self.port)
 
     async def _beat(self, session: _Session) -> None:
         """Heartbeats until the session is over or has been quiet for too long."""
@@ -147,20 +162,27 @@ class Dtu:
         plan = self.plan
         while not session.over.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(session.over.wait(), plan.heartbeat_s)
+                # Not wait_for: before Python 3.12 it may swallow the end of this task.
+                async with asyncio.timeout(plan.heartbeat_s):
+                    await session.over.wait()
             if session.over.is_set():
                 return
             if plan.restart_quiet_s and loop.time() - session.heard_at_s > plan.restart_quiet_s:
                 self.counts["restarted_quiet"] += 1
                 session.abort()
-            elif plan.heartbeat is not None:
-                session.send(self._packet(plan.heartbeat))
+            elif (beat := session.speech.heartbeat()) is not None:
+                self._send(session, 0.0, beat)
 
     def downlink(self, session: _Session, data: bytes) -> None:
         """Bytes from the head-end, on their way over the air to the wires."""
         loop = asyncio.get_running_loop()
         session.heard_at_s = loop.time()
-        loop.call_later(self._latency_s(), self._to_wires, session, data)
+        frames, says = session.speech.downlink(data)
+        delay_s = self._latency_s()
+        for frame in frames:
+            loop.call_later(delay_s, self._to_wires, session, frame)
+        for said in says:
+            self._send(session, delay_s, said)
 
     def _to_wires(self, session: _Session, data: bytes) -> None:
         if session is self._session:
@@ -169,32 +191,44 @@ class Dtu:
     def _uplink(self, data: bytes) -> None:
         """An answer from the wires, on its way over the air."""
         session = self._session
-        if session is None:
-            return
-        if self._hit("vanish", self.plan.vanish):
+        if session is None or self._hit("vanish", self.plan.vanish):
             self.vanish()
+            if self.plan.replay and len(self._stored) < STORED_MAX:
+                self.counts["stored"] += 1
+                self._stored.append(data)
             return
         delay_s = self._latency_s()
         if self._hit("park", self.plan.park):
             delay_s += self._random.expovariate(1 / self.plan.park_s_mean)
-        packet = self._packet(data)
-        if self.plan.heartbeat is not None and self._hit("glue", self.plan.glue):
-            beat = self._packet(self.plan.heartbeat)
+        packet = session.speech.packet(data)
+        beat = session.speech.heartbeat() if self.plan.glue else None
+        if beat is not None and self._hit("glue", self.plan.glue):
             packet = beat + packet if self._random.random() < 0.5 else packet + beat
         pieces = [packet]
         if len(packet) > 1 and self._hit("split", self.plan.split):
             cut = self._random.randrange(1, len(packet))
             pieces = [packet[:cut], packet[cut:]]
+        self._send(session, delay_s, *pieces)
+
+    def _send(self, session: _Session, delay_s: float, *pieces: bytes) -> None:
+        """TCP keeps the order: nothing overtakes what is still in the box, nor gets into it."""
         loop = asyncio.get_running_loop()
-        # TCP keeps the order: nothing overtakes what is still in the box.
         due_s = max(loop.time() + delay_s, self._uplink_free_s)
         for piece in pieces:
             loop.call_at(due_s, session.send, piece)
             due_s += SPLIT_GAP_S
-        self._uplink_free_s = due_s - SPLIT_GAP_S
+        # Timers of one instant fire in any order: what follows is later by the least there is.
+        self._uplink_free_s = math.nextafter(due_s - SPLIT_GAP_S, math.inf)
 
-    def _packet(self, data: bytes) -> bytes:
-        return self.plan.registration + data if self.plan.on_every_packet else data
+    def _transparent(self) -> Speech:
+        plan = self.plan
+        return Transparent(plan.registration, plan.heartbeat, plan.on_every_packet)
+
+    def say(self, data: bytes) -> bool:
+        """Send something nobody asked for; whether there was a connection to send it on."""
+        if self._session is not None:
+            self._send(self._session, 0.0, data)
+        return self._session is not None
 
     def _latency_s(self) -> float:
         return self.plan.latency_s + self._random.random() * self.plan.jitter_s
@@ -215,8 +249,9 @@ def _same(session: _Session) -> _Session:
 class _Session(asyncio.Protocol):
     """One connection of a box, dial to death."""
 
-    def __init__(self, dtu: Dtu) -> None:
+    def __init__(self, dtu: Dtu, speech: Speech) -> None:
         self._dtu = dtu
+        self.speech = speech
         self._transport: asyncio.Transport | None = None
         self._is_ghost = False
         self.over = asyncio.Event()  # dead, or forgotten by the box

@@ -19,7 +19,7 @@ from simulators.metering import Meter
 from simulators.modbus_meter import Bus
 from simulators.pty485 import PtyLine
 from simulators.tcp_slave import InstantSlave, TcpLine
-from simulators.town import town_clock
+from simulators.town_clock import town_clock
 from simulators.wire import WireTiming
 
 _MODELS = {"ddsy": (DDSY1352, False), "ddsy8": (DDSY1352, True), "dtsy": (DTSY1352, False)}

@@ -19,6 +19,7 @@ from simulators.tariff import COMMON_DAY, DayTable, Rate
 
 W_MS_PER_WH = 3_600_000
 W_MS_PER_KWH = 1000 * W_MS_PER_WH
+DAYS_KEPT = 62  # spec field_protocols.md A4: 0506iinn
 MONTHS_KEPT = 12  # spec acrel.md 2.12: 1A00-1A0B
 RECHARGES_KEPT = 20  # spec acrel.md 2.12: 1B00-1B13
 FOREVER_MS = 1 << 62  # a hold that only an order ends
@@ -87,7 +88,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthEnd:
-    """Energy by rate as the dial passed into a new month."""
+    """Energy by rate as the dial passed into a new day or month."""
 
     dial_ms: int
     energy_w_ms: tuple[int, ...]
@@ -159,6 +160,7 @@ class Meter:
     demand_w: int = 0
     demand_dial_ms: int = 0
     month_ends: deque[MonthEnd] = field(default_factory=lambda: deque(maxlen=MONTHS_KEPT))
+    day_ends: deque[MonthEnd] = field(default_factory=lambda: deque(maxlen=DAYS_KEPT))
     recharges: deque[Applied] = field(default_factory=lambda: deque(maxlen=RECHARGES_KEPT))
     applied: list[Applied] = field(default_factory=list)
     at_ms: int = -1  # the instant the state is true for
@@ -176,6 +178,11 @@ class Meter:
     def remaining_fen(self) -> int:
         """Each whole fen of energy used takes one away; fractions are carried."""
         return self.credited_fen - self.spent_fen_w_ms // W_MS_PER_KWH
+
+    @property
+    def relay_closed(self) -> bool:
+        """Whether supply passes, as the state was last brought on."""
+        return self._relay_closed()
 
     def look(self) -> Look:
         """Advance to now and show everything."""
@@ -303,10 +310,11 @@ class Meter:
             self.demand_w, self.demand_dial_ms = watts, dial_ms
         self.at_ms = end
         dial_then_ms = self.dial.shows_ms(end)
-        if dial_then_ms // DAY_MS != dial_ms // DAY_MS and is_month_start(dial_then_ms):
-            self.month_ends.append(
-                MonthEnd(dial_ms=dial_then_ms, energy_w_ms=tuple(self.energy_w_ms))
-            )
+        if dial_then_ms // DAY_MS != dial_ms // DAY_MS:
+            frozen = MonthEnd(dial_ms=dial_then_ms, energy_w_ms=tuple(self.energy_w_ms))
+            self.day_ends.append(frozen)
+            if is_month_start(dial_then_ms):
+                self.month_ends.append(frozen)
 
     def _ms_to_next_threshold(self, fen_w: int) -> int:
         """Until credit, used up at this pace, next reaches alarm 2 or its end."""

@@ -173,6 +173,14 @@ class Bus:
         assert not clash, f"units {sorted(clash)} are there twice"
         self.units.update(units)
 
+    def is_whole(self, data: bytes) -> bool:
+        """Whether these bytes are exactly one request."""
+        return rtu.is_whole_request(data)
+
+    def party(self, frame: bytes) -> int:
+        """Whom a request is for, as one number."""
+        return frame[0]
+
     def answer(self, frame: bytes) -> bytes | None:
         """The answer of whoever feels addressed; None is silence: wrong checksum, broadcast or
         nobody there."""

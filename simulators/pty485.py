@@ -13,8 +13,7 @@ import tty
 from pathlib import Path
 
 from simulators.faults import Faults
-from simulators.modbus_meter import Bus
-from simulators.wire import LineReport, SlaveLine, WireTiming
+from simulators.wire import LineReport, SlaveLine, Wires, WireTiming
 
 READ_BYTES_MAX = 4096  # a terminal holds no more
 # A serial driver hands bytes up in parts of its FIFO; small enough that answers come in pieces.
@@ -62,7 +61,7 @@ class PtyLine:
     def __init__(
         self,
         path: Path,
-        bus: Bus,
+        bus: Wires,
         *,
         timing: WireTiming | None = None,
         faults: Faults | None = None,

@@ -11,7 +11,7 @@ from typing import cast
 from simulators import rtu
 from simulators.faults import Faults
 from simulators.modbus_meter import Bus
-from simulators.wire import LineReport, SlaveLine, WireTiming
+from simulators.wire import LineReport, SlaveLine, Wires, WireTiming
 
 PACKING_GAP_S = 0.05  # how long a converter waits for the rest of a frame
 
@@ -21,7 +21,7 @@ class TcpLine:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: Wires,
         *,
         host: str = "127.0.0.1",
         port: int = 0,  # 0: any free one, kept over unplugging

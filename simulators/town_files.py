@@ -7,10 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulators.town_plan import BUILDINGS, SITE, TIME_ZONE, LineKind, LinePlan, MeterPlan, TownPlan
+from simulators.town_plan import (
+    BUILDINGS,
+    FEEDER_CT,
+    SITE,
+    TIME_ZONE,
+    LineKind,
+    LinePlan,
+    MeterPlan,
+    TownPlan,
+)
 
+DIALLED = frozenset({LineKind.DTU, LineKind.ACREL_4G, LineKind.ACREL_GATEWAY, LineKind.TERMINAL})
 # Where a line is reached: device, host and port; what only the running town knows.
-Place = Mapping[str, str | int]
+Place = Mapping[str, str | int | Mapping[str, str]]
 
 
 def site_file(plan: TownPlan, places: Mapping[str, Place]) -> str:
@@ -26,13 +36,20 @@ def site_file(plan: TownPlan, places: Mapping[str, Place]) -> str:
         _entry("rooms", {"name": r.name, "building": r.building, "floor": r.floor})
         for r in plan.rooms
     ]
-    for line in plan.lines:
-        out.append(_entry("gateways", {**_gateway(line), **places.get(line.gateway, {})}))
+    gateways = {line.gateway: _gateway(line) for line in plan.lines}
+    for name, gateway in gateways.items():
+        out.append(_entry("gateways", {**gateway, **places.get(name, {})}))
     for line in plan.lines:
         settings: dict[str, Any] = {"name": line.name, "gateway": line.gateway}
+        if line.port != 1:
+            settings["port"] = line.port
+        if line.baud != 9600:
+            settings["baud"] = line.baud
+        if line.parity != "N":
+            settings["parity"] = line.parity
         if line.stop_bits != 1:
             settings["stop_bits"] = line.stop_bits
-        if line.kind is LineKind.DTU:
+        if line.kind in DIALLED:
             # These boxes park nothing unless told to: a new head-end need not wait half a minute.
             settings["reply_late_ms_max"] = 5000
         out.append(_entry("lines", settings))
@@ -57,7 +74,10 @@ def truth(plan: TownPlan, *, control: Path, speed: int, pid: int) -> dict[str, A
                 "name": line.name,
                 "gateway": line.gateway,
                 "kind": line.kind.value,
+                "road": line.road,
                 "dead": line.is_dead,
+                "money": not line.speaks_188,
+                "sold": not line.is_dead and not line.is_other_slave,
                 "meters": len(line.meters),
             }
             for line in plan.lines
@@ -72,6 +92,7 @@ def truth(plan: TownPlan, *, control: Path, speed: int, pid: int) -> dict[str, A
                 "cabinet": meter.cabinet,
                 "meter_number": meter.number if meter.cabinet is None else None,
                 "gap": None if meter.gap is None else meter.gap.value,
+                "measures": meter.measures,
                 "dark": meter.dark,
                 "cut": meter.cut,
             }
@@ -90,7 +111,12 @@ def write_whole(path: Path, text: str) -> None:
 
 def _gateway(line: LinePlan) -> dict[str, Any]:
     out: dict[str, Any] = {"name": line.gateway, "kind": line.kind.value}
-    if line.kind is LineKind.DTU:
+    if line.dialect:
+        # A framed box says a phone number, and says it again as its heartbeat.
+        out["registration"] = f"ascii:{line.registration}"
+    elif line.kind in (LineKind.ACREL_4G, LineKind.ACREL_GATEWAY, LineKind.MQTT, LineKind.TERMINAL):
+        out["registration"] = line.registration
+    elif line.kind is LineKind.DTU:
         out["registration"] = line.registration
         if line.heartbeat is not None:
             out["heartbeat"] = line.heartbeat
@@ -103,10 +129,18 @@ def _meter(line: LinePlan, meter: MeterPlan) -> dict[str, Any]:
         "name": meter.name,
         "line": line.name,
         "type": meter.type,
-        "unit": meter.unit,
+        **(
+            {"address": meter.address}
+            if line.speaks_645 or line.speaks_188
+            else {"unit": meter.unit}
+        ),
         "room": meter.room,
         "meter_number": meter.number,
     }
+    if meter.room is None:
+        del out["room"]
+    if meter.measures is not None:
+        out["energy_multiplier"] = FEEDER_CT
     if meter.eight_rates:
         out["options"] = {"rates": 8}
     return out
@@ -116,6 +150,8 @@ def _cabinets(line: LinePlan) -> list[str]:
     out = []
     for cabinet in line.cabinets:
         plan = cabinet.plan
+        masters = {m.measures: m.name for m in line.meters if m.measures is not None}
+        master = {"master": masters[cabinet.name]} if cabinet.name in masters else {}
         out.append(
             _entry(
                 "cabinets",
@@ -131,6 +167,7 @@ def _cabinets(line: LinePlan) -> list[str]:
                     "rooms": [m.room for m in line.meters if m.cabinet == cabinet.name],
                     # On a real box somebody has to find out on the bench; here we made it.
                     "options": {"forced_open_state": 1},
+                    **master,
                 },
             )
         )
@@ -146,8 +183,6 @@ def _entry(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(one)}" for key, one in value.items()) + " }"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
     # A JSON string, number or list of them is a TOML one, too.

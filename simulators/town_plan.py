@@ -1,6 +1,6 @@
 """What the virtual property consists of. Pure: from a seed to a plan, a site file and the truth.
 
-Three buildings, eight lines of three kinds, some 260 meters. One line is dead on purpose and two
+Three buildings, nineteen lines of many kinds, some 280 meters. One line is dead on purpose and two
 meters are wrong on purpose; the truth file says which, for whoever checks the head-end.
 """
 
@@ -18,6 +18,10 @@ TIME_ZONE = "Asia/Shanghai"
 BUILDINGS = ("Plum Court", "Bamboo House", "Orchid Market")
 ROOMS_PER_FLOOR = 12
 DEAD_LINE = "market annex"
+FEEDER_CT = 20
+# A cable's few per mille, and somebody who taps it before the meters: more than the tenth at which
+# the head-end speaks up.
+FEEDER_LOST_PERMILLE = 130
 
 
 class LineKind(enum.Enum):
@@ -26,6 +30,11 @@ class LineKind(enum.Enum):
     SERIAL = "serial"
     TCP = "tcp"
     DTU = "dtu"
+    ACREL_4G = "acrel_4g"
+    ACREL_GATEWAY = "acrel_gateway"
+    MODBUS_TCP = "modbus_tcp"
+    MQTT = "mqtt"
+    TERMINAL = "terminal"
 
 
 class Gap(enum.Enum):
@@ -53,6 +62,12 @@ class MeterPlan:
     gap: Gap | None = None
     dark: bool = False  # its credit has run out: the relay is open
     cut: bool = False  # somebody cut it by force; it has credit
+    measures: str | None = None  # the cabinet whose circuits it measures once more: a master
+
+    @property
+    def address(self) -> str:
+        """The number it answers to, where it has no unit id."""
+        return f"00{self.number}" if self.type.startswith("cjt188") else self.number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +89,34 @@ class LinePlan:
     kind: LineKind
     meters: tuple[MeterPlan, ...]
     cabinets: tuple[CabinetPlace, ...] = ()
+    baud: int = 9600
+    parity: str = "N"
     stop_bits: int = 1
+    payload: str = "raw"  # of an MQTT gateway
+    port: int = 1  # of a gateway that has several
+    dialect: str = ""  # of a DTU that frames its packets
     registration: str | None = None  # as in the site file
     on_every_packet: bool = False
     heartbeat: str | None = None
     heartbeat_s: int = 30
     is_other_slave: bool = False  # served by pymodbus
     is_dead: bool = False
+
+    @property
+    def speaks_645(self) -> bool:
+        return self.meters[0].type.startswith("dlt645")
+
+    @property
+    def speaks_188(self) -> bool:
+        """Water: with valves, without money."""
+        return self.meters[0].type.startswith("cjt188")
+
+    @property
+    def road(self) -> str:
+        """By which road its meters are reached."""
+        if self.speaks_645 or self.speaks_188:
+            return self.meters[0].type[:6]
+        return self.dialect or self.kind.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +136,7 @@ class TownPlan:
 
 
 @dataclass(slots=True)
-class _Planner:
+class Planner:
     """Hands out rooms, numbers and loads in a fixed order."""
 
     seed: int
@@ -192,9 +228,13 @@ class _Planner:
         return place, users
 
 
-def plan_town(seed: int = 1) -> TownPlan:
-    """The property of this seed. The shape is always the same; numbers and loads differ."""
-    planner = _Planner(seed)
+def plan_town(seed: int = 1, *, has_broker: bool = True) -> TownPlan:
+    """The property of this seed. The shape is always the same; numbers and loads differ.
+    `has_broker`: there is one for its MQTT gateways, else they are left out."""
+    # The roads build on this plan's words.
+    from simulators.town_roads import plan_roads
+
+    planner = Planner(seed)
     lines = (
         _plum_riser(planner),
         _bamboo_riser(planner),
@@ -210,11 +250,32 @@ def plan_town(seed: int = 1) -> TownPlan:
             meters=planner.row("acrel_ddsy1352", range(1, 5), building=2, gap=Gap.LINE_DOWN),
             is_dead=True,
         ),
+        *plan_roads(planner, has_broker=has_broker),
     )
-    return TownPlan(seed=seed, rooms=tuple(planner.rooms), lines=tuple(map(_some_dark, lines)))
+    lines = tuple(_with_master(planner, _some_dark(line)) for line in lines)
+    return TownPlan(seed=seed, rooms=tuple(planner.rooms), lines=lines)
 
 
-def _plum_riser(planner: _Planner) -> LinePlan:
+def _with_master(planner: Planner, line: LinePlan) -> LinePlan:
+    """The last cabinet of a line of cabinets has a master meter on its feeder, in no room."""
+    if not line.cabinets:
+        return line
+    cabinet = line.cabinets[-1]
+    master = MeterPlan(
+        name=f"{cabinet.name} master",
+        type="acrel_dtsy1352",
+        unit=max(meter.unit for meter in line.meters) + 1,
+        room=None,
+        number=planner.number(),
+        seed=planner.seed,
+        profile=Profile.HOUSEHOLD,
+        peak_w=0,  # its load is the cabinet's
+        measures=cabinet.name,
+    )
+    return replace(line, meters=(*line.meters, master))
+
+
+def _plum_riser(planner: Planner) -> LinePlan:
     """A mixed 36-circuit box, a second one of single-phase users, and some meters of their own."""
     mixed_box, mixed_users = planner.cabinet(
         "plum box 1",
@@ -247,11 +308,14 @@ def _some_dark(line: LinePlan) -> LinePlan:
     healthy = [m for m in line.meters if m.gap is None and m.cabinet is None]
     if line.is_dead or line.is_other_slave or len(healthy) < 4:
         return line
-    meters = tuple(replace(m, dark=m is healthy[2], cut=m is healthy[3]) for m in line.meters)
+    meters = tuple(
+        replace(m, dark=m is healthy[2] and not line.speaks_188, cut=m is healthy[3])
+        for m in line.meters
+    )
     return replace(line, meters=meters)
 
 
-def _bamboo_riser(planner: _Planner) -> LinePlan:
+def _bamboo_riser(planner: Planner) -> LinePlan:
     """A long bus of single-phase meters; one of them is not there."""
     present = planner.row("acrel_ddsy1352", range(1, 60), building=1)
     absent = planner.row("acrel_ddsy1352", range(60, 61), building=1, gap=Gap.METER_SILENT)
@@ -263,7 +327,7 @@ def _bamboo_riser(planner: _Planner) -> LinePlan:
     )
 
 
-def _pump_room(planner: _Planner) -> LinePlan:
+def _pump_room(planner: Planner) -> LinePlan:
     """Two stop bits, three-phase meters among the others."""
     return LinePlan(
         name="pump room",
@@ -275,7 +339,7 @@ def _pump_room(planner: _Planner) -> LinePlan:
     )
 
 
-def _market_hall(planner: _Planner) -> LinePlan:
+def _market_hall(planner: Planner) -> LinePlan:
     """A converter; newer firmware among the meters, and one address answered by a stranger."""
     new = tuple(
         planner.meter("acrel_ddsy1352", unit, building=2, eight_rates=True) for unit in range(1, 11)
@@ -290,7 +354,7 @@ def _market_hall(planner: _Planner) -> LinePlan:
     )
 
 
-def _market_arcade(planner: _Planner) -> LinePlan:
+def _market_arcade(planner: Planner) -> LinePlan:
     """Somebody else's slave."""
     return LinePlan(
         name="market arcade",
@@ -301,7 +365,7 @@ def _market_arcade(planner: _Planner) -> LinePlan:
     )
 
 
-def _gate_house(planner: _Planner) -> LinePlan:
+def _gate_house(planner: Planner) -> LinePlan:
     """A box that names itself once and beats in clear text."""
     return LinePlan(
         name="gate house",
@@ -313,7 +377,7 @@ def _gate_house(planner: _Planner) -> LinePlan:
     )
 
 
-def _car_park(planner: _Planner) -> LinePlan:
+def _car_park(planner: Planner) -> LinePlan:
     """A box that puts its SIM card's number before every packet and beats in binary."""
     return LinePlan(
         name="car park",

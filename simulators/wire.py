@@ -10,10 +10,10 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from simulators import rtu
 from simulators.faults import Faults
-from simulators.modbus_meter import Bus
 
 GAPS_KEPT = 10_000  # for the percentiles of a report; some MB at most
 GAP_S_FAST = 0.00175  # above 19200 baud the silence is fixed (spec field_protocols.md E)
@@ -86,6 +86,14 @@ class LineReport:
         }
 
 
+class Wires(Protocol):
+    """Everything that answers on one pair of wires, whatever it speaks."""
+
+    def is_whole(self, data: bytes) -> bool: ...
+    def party(self, frame: bytes) -> int: ...
+    def answer(self, frame: bytes) -> bytes | None: ...
+
+
 class SlaveLine:
     """Meters on wires. `deliver` gets the bytes a master would see, when it would see them.
 
@@ -96,7 +104,7 @@ class SlaveLine:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: Wires,
         deliver: Callable[[bytes], None],
         *,
         timing: WireTiming | None = None,
@@ -104,7 +112,7 @@ class SlaveLine:
         chunk_bytes: int = rtu.FRAME_BYTES_MAX,
         frame_gap_s: float = 0.05,
     ) -> None:
-        self.bus = bus
+        self.bus: Any = bus  # what else it is, whoever made it knows
         self.timing = timing or WireTiming()
         self.faults = faults or Faults(seed=0)
         self.report = LineReport(self.timing.gap_s)
@@ -135,7 +143,7 @@ class SlaveLine:
         self._buffer += data
         if self._request_timer is not None:
             self._request_timer.cancel()
-        if rtu.is_whole_request(bytes(self._buffer)):
+        if self.bus.is_whole(bytes(self._buffer)):
             self._request_timer = self._loop.call_at(self._request_end_s, self._request_done)
         else:
             due_s = self._request_end_s + self._frame_gap_s
@@ -160,7 +168,7 @@ class SlaveLine:
         frame = bytes(self._buffer)
         self._buffer.clear()
         self._silent_since_s = self._request_end_s
-        heard = self.faults.request_arrives(frame[0], self._loop.time())
+        heard = self.faults.request_arrives(self.bus.party(frame), self._loop.time())
         answer = self.bus.answer(frame) if heard else None
         if answer is None:
             self.report.counts["unanswered"] += 1
