@@ -35,15 +35,32 @@ FLOWS: Mapping[Operation, frozenset[tuple[AccountKind, AccountKind]]] = {
         for taker in _TAKERS
         for held in (K.CUSTOMER, K.METER)
         for pair in ((taker, held), (held, taker))
-    ),
+    )
+    | {(K.CUSTOMER, K.ENERGY), (K.ENERGY, K.CUSTOMER)},
     Operation.FEE: frozenset({(K.CUSTOMER, K.FEE)}),
+    Operation.CHARGE: frozenset({(K.CUSTOMER, K.ENERGY)}),
+    Operation.CHARGE_BACK: frozenset({(K.ENERGY, K.CUSTOMER)}),
+    # Credit changes hands without a purchase: at a closure, a transfer, a meter exchange.
+    Operation.SETTLEMENT: frozenset({(K.METER, K.CUSTOMER), (K.CUSTOMER, K.METER)}),
+    Operation.BORNE: frozenset({(K.PROPERTY, K.METER), (K.PROPERTY, K.CUSTOMER)}),
+    Operation.REPAYMENT: frozenset({(K.CUSTOMER, K.DEBT)}),
 }
 assert set(FLOWS) == set(Operation)
 
-# Tills and channels stand for the world outside and go below zero as they take money in.
-MAY_GO_BELOW_ZERO: Final = frozenset(_TAKERS)
+# Tills and channels stand for the world outside and go below zero as they take money in; the
+# property stands for itself. Nobody spends from the income from energy.
+MAY_GO_BELOW_ZERO: Final = frozenset({*_TAKERS, K.ENERGY, K.PROPERTY})
 # Every day's work; all others need a reason, and a second person above the limit.
-EVERYDAY: Final = frozenset({Operation.PAYMENT, Operation.TOP_UP, Operation.FEE})
+EVERYDAY: Final = frozenset(
+    {
+        Operation.PAYMENT,
+        Operation.TOP_UP,
+        Operation.FEE,
+        Operation.CHARGE,
+        Operation.CHARGE_BACK,
+        Operation.REPAYMENT,
+    }
+)
 
 
 class BooksWhy(enum.Enum):

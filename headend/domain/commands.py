@@ -26,6 +26,9 @@ class CommandKind(enum.Enum):
 
 MONEY = frozenset({CommandKind.TOP_UP, CommandKind.BURN})
 SWITCHING = frozenset({CommandKind.CUT, CommandKind.RESTORE, CommandKind.RELEASE})
+# Settings, by their names in orders, that put a meter's purchase registers back to zero: its counts
+# mean nothing any more until a person accepts what it shows (an epoch of domain/purchases.py).
+RESETS_COUNTS = frozenset({"open_account", "clear_account"})
 
 
 class CommandState(enum.Enum):
@@ -110,6 +113,7 @@ class Why(enum.Enum):
     NO_SUCH_METER = "no-such-meter"
     METER_HAS_NO_SUCH_WRITE = "meter-cannot"
     AMOUNT_OUT_OF_RANGE = "amount-out-of-range"
+    PLATFORM_MONEY = "platform-money"  # its money is in the platform: nothing is put into the meter
     ACCOUNT_CLOSED = "account-closed"
     SALES_FROZEN = "sales-frozen"  # the meter is ahead of the ledger
     SALE_OPEN = "sale-open"  # one open sale per meter; the money waits as account balance

@@ -21,6 +21,9 @@ class AccountKind(enum.Enum):
     METER = "meter"  # credited to a meter; one for each meter
     CARD = "card"  # on a card that has not landed
     FEE = "fee"
+    ENERGY = "energy"  # what was used by customers whose money is in the platform; one a site
+    PROPERTY = "property"  # the property itself: what it bears
+    DEBT = "debt"  # what was paid back of one debt
 
 
 class Phase(enum.Enum):
@@ -42,6 +45,11 @@ class Operation(enum.Enum):
     MOVE = "move"  # credited to the wrong meter: that meter → customer of the right one
     CORRECTION = "correction"  # by two persons, with a reason
     FEE = "fee"
+    CHARGE = "charge"  # customer → energy: a day's consumption, where money is in the platform
+    CHARGE_BACK = "charge_back"  # energy → customer: a day turned out to have cost less
+    SETTLEMENT = "settlement"  # credit in a meter given back, or paid for by the next tenant
+    BORNE = "borne"  # by the property: credit in a meter that the books never sold
+    REPAYMENT = "repayment"  # customer → one of their debts
 
 
 # Above this a named operation needs a second person (reversal, refund, move, correction).

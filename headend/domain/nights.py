@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from headend.domain.places import Site
+from protocols.reading import Origin
 
 
 class CellState(enum.Enum):
@@ -86,6 +87,7 @@ class Cell:
     last_tried_at: datetime | None
     reading_at: datetime | None
     energy_wh: int | None  # as read, or as estimated
+    origin: Origin | None = None  # of the reading; None: there is none
 
 
 def night_window(site: Site, night: date) -> NightWindow:

@@ -16,6 +16,17 @@ class GatewayKind(enum.Enum):
     SERIAL = "serial"  # an RS485 adapter on this machine
     TCP = "tcp"  # a converter we dial: RTU frames over TCP
     DTU = "dtu"  # a GPRS/4G box that dials us
+    ACREL_4G = "acrel_4g"  # a meter with a modem of its own that dials us (7B7B frames)
+    ACREL_GATEWAY = "acrel_gateway"  # a box of several RS485 ports that dials us (1F1F frames)
+    MODBUS_TCP = "modbus_tcp"  # a meter or converter we dial: Modbus TCP
+    TERMINAL = "terminal"  # a recharge terminal that dials us and carries its cabinet's line
+    MQTT = "mqtt"  # a box that speaks through the broker
+
+
+# Gateways of these kinds carry one line for each of their ports.
+MANY_PORTS = frozenset({GatewayKind.ACREL_GATEWAY, GatewayKind.MQTT})
+# Of these, those that carry one request at a time, whatever its port (spec field_protocols.md C4).
+ONE_AT_A_TIME = frozenset({GatewayKind.ACREL_GATEWAY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +68,14 @@ class Gateway:
     name: str  # unique over all sites of this head-end
     kind: GatewayKind
     device: str | None = None  # serial: /dev/ttyUSB0 or /dev/serial/by-id/…
-    host: str | None = None  # tcp
-    port: int | None = None  # tcp
-    registration: str | None = None  # dtu: "ascii:…", "hex:…", "iccid:…", "imei:…", "regex:…"
+    host: str | None = None  # tcp, modbus_tcp
+    port: int | None = None  # tcp, modbus_tcp
+    # Who it says it is. dtu: "ascii:…", "hex:…", "iccid:…", "imei:…", "regex:…"; acrel_4g: its
+    # serial number; acrel_gateway: its building and gateway number; terminal, mqtt: its name.
+    registration: str | None = None
     heartbeat: str | None = None  # dtu: "ascii:…", "hex:…"; None: whatever comes when idle
-    heartbeat_s: int = 60  # dtu: how often it says so; idle at 2.5 times this
+    heartbeat_s: int = 60  # what dials in: how often it says so; idle at 2.5 times this
+    options: Options = field(default_factory=dict)  # what only this kind has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +84,7 @@ class LinePlace:
 
     name: str  # unique over all sites of this head-end
     gateway: str
+    port: int = 1  # of a gateway that has several
     baud: int = 9600
     parity: str = "N"  # N, E or O
     stop_bits: int = 1
@@ -90,6 +105,7 @@ class Cabinet:
     ct_users: int = 0
     three_phase_users: int = 0
     single_phase_users: int = 0
+    master: str | None = None  # the meter that measures all its circuits once more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +115,11 @@ class MeterPlace:
     name: str  # unique over all sites of this head-end
     line: str
     meter_type: str
-    unit: int
+    unit: int | None = None  # where it answers: a unit id …
+    address: str | None = None  # … or a number of digits, by the meter type's addressing
     room: str | None = None
     cabinet: str | None = None
     meter_number: str | None = None  # 12 digits; when given, another number read is a gap
     energy_multiplier: int = 1  # CT-fed meters that count on the secondary side
+    master: str | None = None  # the meter that measures this one's energy once more
     options: Options = field(default_factory=dict)

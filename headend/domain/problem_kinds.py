@@ -18,7 +18,9 @@ class Kind(enum.Enum):
     RESULT = (10, 500)  # the job ran, its result is not what was promised
     PERMISSION = (11, 403)
     REFUSED = (12, 409)  # understood, and not done: a rule says no
+    CHANGED = (14, 412)  # the thing changed between the look and the edit
     UNAUTHORISED = (13, 401)  # nobody we know asks
+    BLIND = (15, 428)  # an edit by somebody who has not looked
 
     @property
     def exit_code(self) -> int:

@@ -12,13 +12,41 @@ from collections.abc import Mapping
 
 from headend.domain.problem_kinds import Kind
 from headend.domain.sentences import GENERAL
+from headend.domain.sentences_of_account_files import ACCOUNT_FILES
+from headend.domain.sentences_of_accounts import ACCOUNTS
+from headend.domain.sentences_of_alarms import ALARMS
+from headend.domain.sentences_of_backups import BACKUPS
+from headend.domain.sentences_of_broker import BROKER
+from headend.domain.sentences_of_cards import CARDS
+from headend.domain.sentences_of_desk import DESK
 from headend.domain.sentences_of_money import MONEY
+from headend.domain.sentences_of_prices import PRICES
+from headend.domain.sentences_of_reports import REPORTS
+from headend.domain.sentences_of_setting_up import SETTING_UP
+from headend.domain.sentences_of_terminals import TERMINALS
 
 __all__ = ["CATALOG", "Kind", "Problem", "language_of_terminal"]
 
 
-CATALOG: Mapping[str, tuple[Kind, str, str]] = {**GENERAL, **MONEY}
-assert len(CATALOG) == len(GENERAL) + len(MONEY), "a code has one sentence"
+_PARTS = (
+    GENERAL,
+    MONEY,
+    DESK,
+    CARDS,
+    SETTING_UP,
+    PRICES,
+    REPORTS,
+    BROKER,
+    ACCOUNTS,
+    ACCOUNT_FILES,
+    ALARMS,
+    BACKUPS,
+    TERMINALS,
+)
+CATALOG: Mapping[str, tuple[Kind, str, str]] = {
+    code: sentence for part in _PARTS for code, sentence in part.items()
+}
+assert len(CATALOG) == sum(map(len, _PARTS)), "a code has one sentence"
 
 
 class Problem(Exception):

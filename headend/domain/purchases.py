@@ -3,6 +3,9 @@
 The meter's own purchase count is the only counter. A count is tied for ever to one amount and one
 sale; at most one sale is open per meter. A sale no copy of which ever left may be reversed, and its
 count is used again; every other is burned (same count, amount 0) before its money is given back.
+
+A count means something within one life of the meter's registers, its epoch. An exchange or a
+cleared account begins the next one, once a person has accepted it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ class Sale:
 
     sale_id: UUID
     meter_id: int
+    epoch: int  # which life of the meter's registers; 0 is the first
     purchase_count: int  # 1 to 65535
     amount_fen: int
     state: SaleState

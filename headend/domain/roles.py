@@ -7,9 +7,10 @@ needed, they are two persons in flesh (Operator.person), not two accounts.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol, TypeAlias
 
 
 class Permission(enum.Enum):
@@ -25,6 +26,9 @@ class Permission(enum.Enum):
     CONFIGURE = "configure"  # prices, tables, alarm amounts, clocks
     PROTECT = "protect"  # protection, calendars
     LOCK_OUT = "lock-out"  # work on a circuit
+    REPORT = "report"  # have reports made by schedule, into a folder or by mail
+    SUBSCRIBE = "subscribe"  # webhooks: have events told to other programs
+    TEND = "tend"  # alarms and work orders: acknowledge, assign, close
     AUDIT = "audit"  # seals, evidence
     ADMINISTER = "administer"  # operators and tokens
 
@@ -57,15 +61,60 @@ ROLES: Mapping[Role, frozenset[Permission]] = {
             P.CONFIGURE,
             P.PROTECT,
             P.LOCK_OUT,
+            P.REPORT,
+            P.TEND,
+            P.SUBSCRIBE,
         }
     ),
     Role.CASHIER: frozenset({P.SEE, P.READ_METER, P.SELL, P.TAKE_BACK}),
-    Role.TECHNICIAN: frozenset({P.SEE, P.READ_METER, P.CONFIGURE, P.LOCK_OUT}),
+    Role.TECHNICIAN: frozenset({P.SEE, P.READ_METER, P.CONFIGURE, P.LOCK_OUT, P.TEND}),
     Role.AUDITOR: frozenset({P.SEE, P.AUDIT}),
     # Never the second person: approval is a human's.
-    Role.INTEGRATOR: frozenset({P.SEE, P.READ_METER, P.SELL, P.TAKE_BACK, P.SWITCH}),
+    Role.INTEGRATOR: frozenset({P.SEE, P.READ_METER, P.SELL, P.TAKE_BACK, P.SWITCH, P.SUBSCRIBE}),
 }
 assert set(ROLES) == set(Role)
+
+
+class Located(Protocol):
+    """Something with a place in the property tree."""
+
+    @property
+    def site_id(self) -> int:
+        """Its site."""
+
+    @property
+    def building_id(self) -> int | None:
+        """Its building; None: it is in none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The branch of the property tree somebody may touch: whole sites, and single buildings."""
+
+    sites: frozenset[int] | None = None  # as a whole; None: all
+    buildings: frozenset[int] = frozenset()  # of other sites
+
+    def holds(self, site_id: int, building_id: int | None) -> bool:
+        """Whether a place is in it; what stands in no building belongs to its whole site."""
+        return self.sites is None or site_id in self.sites or building_id in self.buildings
+
+    def named(self) -> dict[str, list[int] | None]:
+        """As the parameters `sites` and `buildings` of a statement."""
+        return {
+            "sites": None if self.sites is None else sorted(self.sites),
+            "buildings": sorted(self.buildings),
+        }
+
+
+#: what a statement is bounded by: a scope, or whole sites (None: all)
+Whose: TypeAlias = Scope | Collection[int] | None
+
+
+def scope_of(whose: Whose) -> Scope:
+    """A scope from what a statement is bounded by."""
+    if isinstance(whose, Scope):
+        return whose
+    return Scope(sites=None if whose is None else frozenset(whose))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +125,21 @@ class Operator:
     name: str
     person: str  # who it is in flesh
     role: Role
-    #: sites it may touch; None: all
+    #: sites it may touch as a whole; None: all
     sites: frozenset[int] | None
     disabled_at: datetime | None
+    #: single buildings of sites that it may not touch as a whole
+    buildings: frozenset[int] = frozenset()
 
     @property
     def permissions(self) -> frozenset[Permission]:
         """What the role may do."""
         return ROLES[self.role]
+
+    @property
+    def scope(self) -> Scope:
+        """What it may touch."""
+        return Scope(sites=self.sites, buildings=self.buildings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,5 +155,9 @@ class Caller:
         return permission in self.permissions
 
     def may_touch(self, site_id: int) -> bool:
-        """Whether the operator's scope holds this site."""
+        """Whether the operator's scope holds this site as a whole."""
         return self.operator.sites is None or site_id in self.operator.sites
+
+    def may_touch_meter(self, place: Located) -> bool:
+        """Whether the operator's scope holds a meter; one in no room is of the whole site."""
+        return self.operator.scope.holds(place.site_id, place.building_id)

@@ -61,6 +61,11 @@ GENERAL: Mapping[str, tuple[Kind, str, str]] = {
         "There is no line called {line}; `headend lines` lists them.",
         "没有名为 {line} 的线路；用 `headend lines` 查看。",
     ),
+    "no-such-gateway": (
+        Kind.NOT_FOUND,
+        "There is no gateway called {gateway}; `headend gateways` lists them.",
+        "没有名为 {gateway} 的网关；用 `headend gateways` 查看。",
+    ),
     "no-such-meter": (
         Kind.NOT_FOUND,
         "There is no meter called {meter}; check the name or import its site file.",
@@ -80,6 +85,17 @@ GENERAL: Mapping[str, tuple[Kind, str, str]] = {
         Kind.NOT_FOUND,
         "Site {site} has no night of {night}.",
         "项目 {site} 没有 {night} 这一夜的抄表记录。",
+    ),
+    "no-such-stranger": (
+        Kind.NOT_FOUND,
+        "No stranger on the list fits {stranger}, or more than one does; `headend lines` lists "
+        "them.",
+        "陌生设备列表中没有唯一匹配 {stranger} 的设备；用 `headend lines` 查看。",
+    ),
+    "not-adopted": (
+        Kind.SETTINGS,
+        "Nothing was adopted: {detail}",
+        "未接纳任何设备：{detail}",
     ),
     "meter-not-read": (
         Kind.METER,

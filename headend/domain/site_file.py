@@ -14,21 +14,21 @@ from datetime import time
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+from headend.domain.gateway_tables import GatewayTables
 from headend.domain.places import (
+    MANY_PORTS,
     Building,
     Cabinet,
-    Gateway,
-    GatewayKind,
     LinePlace,
     MeterPlace,
     Room,
     Site,
 )
+from headend.domain.site_masters import Masters
 from headend.domain.site_tables import BadPlace, SiteFileError, Table, nearest
 from headend.domain.toml_lines import TomlLines
 from protocols.acrel_cabinet import BadCabinet, Circuit, circuits
-from protocols.dtu import BadPattern, parse_pattern
-from protocols.meter_type import BadOption, MeterType, Options
+from protocols.meter_type import Addressing, BadOption, MeterType, Options
 from protocols.modbus import UNIT_MAX
 
 __all__ = ["SiteFileError", "parse_site_file"]
@@ -38,8 +38,7 @@ BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
 # Longer than the slowest mobile network answers; a larger number is a slip of the unit.
 REPLY_MS_MAX = 120_000
 TURNAROUND_MS_MAX = 5_000  # the slowest adapters need tens of milliseconds
-# DTUs say they are there every few seconds up to once an hour.
-HEARTBEAT_S_MIN, HEARTBEAT_S_MAX = 5, 3600
+PORT_MAX = 99  # two digits in the frames of the boxes that have ports
 ENERGY_MULTIPLIER_MAX = 1_000_000  # PT ratio times CT ratio of the largest feeders
 METER_NUMBER_DIGITS = 12  # as printed on the front
 
@@ -62,7 +61,7 @@ def parse_site_file(text: str, file: str, meter_types: MeterTypes) -> Site:
             if bad.item is None
             else lines.of_item(bad.table, bad.index, bad.key, bad.item)
         )
-        raise SiteFileError(file, number, str(bad)) from None
+        raise SiteFileError(file, number, str(bad), bad) from None
 
 
 def _split_toml_error(text: str, error: tomllib.TOMLDecodeError) -> tuple[int, str]:
@@ -85,12 +84,13 @@ class _Checker:
             name.removesuffix("_1p") for name in meter_types if name.endswith("_1p")
         )
         self._rooms: dict[str, Table] = {}
-        self._gateways: dict[str, Table] = {}
+        self._gateways = GatewayTables()
         self._lines: dict[str, Table] = {}
         self._meters: set[str] = set()
-        # (line, unit id): the meter that answers there. A three-phase user takes three.
-        self._units: dict[tuple[str, int], str] = {}
+        # (line, unit id or address): the meter that answers there. A three-phase user takes three.
+        self._taken: dict[tuple[str, int | str], str] = {}
         self._drivers_tried: set[tuple[str, tuple[tuple[str, object], ...]]] = set()
+        self._masters = Masters()
 
     def site(self) -> Site:
         """Everything, checked."""
@@ -104,10 +104,11 @@ class _Checker:
             raise site.bad("night_closes", f"the night closes when it opens, at {opens:%H:%M}")
         buildings = tuple(self._buildings())
         rooms = tuple(self._read_rooms({building.name for building in buildings}))
-        gateways = tuple(self._read_gateways())
+        gateways = tuple(self._gateways.read(self._top))
         lines = tuple(self._read_lines())
         cabinets, of_cabinets = self._read_cabinets()
         meters = (*of_cabinets, *self._read_meters())
+        self._masters.check({meter.name: meter.master for meter in meters})
         return Site(
             name=name,
             time_zone=zone,
@@ -144,60 +145,18 @@ class _Checker:
                 floor=table.optional_integer("floor", -20, 300),
             )
 
-    def _read_gateways(self) -> Iterable[Gateway]:
-        keys = {"name", "kind", "device", "host", "port"}
-        keys |= {"registration", "heartbeat", "heartbeat_s"}
-        devices: dict[str, str] = {}
-        addresses: dict[tuple[str, int], str] = {}
-        spellings: dict[str | bytes, str] = {}
-        for table in self._top.many("gateways", "gateway", keys):
-            name = table.unique_name(self._gateways)
-            kind = GatewayKind(table.choice("kind", [kind.value for kind in GatewayKind]))
-            match kind:
-                case GatewayKind.SERIAL:
-                    table.only({"name", "kind", "device"}, why=f"{table.who} is serial")
-                    device = table.text("device")
-                    table.not_taken("device", devices, device, name, f"serial device {device}")
-                    yield Gateway(name=name, kind=kind, device=device)
-                case GatewayKind.TCP:
-                    table.only({"name", "kind", "host", "port"}, why=f"{table.who} is tcp")
-                    host, port = table.text("host"), table.integer("port", 1, 65535)
-                    address = (host.lower(), port)
-                    table.not_taken("host", addresses, address, name, f"address {host}:{port}")
-                    yield Gateway(name=name, kind=kind, host=host, port=port)
-                case GatewayKind.DTU:
-                    table.only(keys - {"device", "host", "port"}, why=f"{table.who} is dtu")
-                    yield self._dtu(table, name, spellings)
-
-    @staticmethod
-    def _dtu(table: Table, name: str, spellings: dict[str | bytes, str]) -> Gateway:
-        registration = table.text("registration")
-        heartbeat = table.optional_text("heartbeat")
-        pattern = _checked(table, "registration", lambda: parse_pattern(registration), BadPattern)
-        if heartbeat is not None:
-            _checked(table, "heartbeat", lambda: parse_pattern(heartbeat), BadPattern)
-        # ascii:AB and hex:4142 are the same bytes: both DTUs would be the same one.
-        for spelling in pattern.exact or (registration,):
-            table.not_taken(
-                "registration", spellings, spelling, name, f"registration {registration}"
-            )
-        return Gateway(
-            name=name,
-            kind=GatewayKind.DTU,
-            registration=registration,
-            heartbeat=heartbeat,
-            heartbeat_s=table.integer("heartbeat_s", HEARTBEAT_S_MIN, HEARTBEAT_S_MAX, 60),
-        )
-
     def _read_lines(self) -> Iterable[LinePlace]:
-        keys = {"name", "gateway", "baud", "parity", "stop_bits"}
+        keys = {"name", "gateway", "port", "baud", "parity", "stop_bits"}
         keys |= {"reply_timeout_ms", "reply_late_ms_max", "turnaround_ms"}
-        carried: dict[str, str] = {}
+        carried: dict[tuple[str, int], str] = {}
         for table in self._top.many("lines", "line", keys):
             name = table.unique_name(self._lines)
-            gateway = table.reference("gateway", "gateway", self._gateways)
-            # Serial port, converter and DTU have one RS485 side each.
-            table.not_taken("gateway", carried, gateway, name, f"gateway {gateway}")
+            gateway = table.reference("gateway", "gateway", self._gateways.by_name)
+            # Serial port, converter and DTU have one RS485 side each, some boxes have several.
+            many = self._gateways.kinds[gateway] in MANY_PORTS
+            port = table.integer("port", 1, PORT_MAX if many else 1, 1)
+            what = f"port {port} of gateway {gateway}" if many else f"gateway {gateway}"
+            table.not_taken("gateway", carried, (gateway, port), name, what)
             baud = table.integer("baud", min(BAUDS), max(BAUDS), 9600)
             if baud not in BAUDS:
                 listed = ", ".join(map(str, BAUDS))
@@ -205,6 +164,7 @@ class _Checker:
             yield LinePlace(
                 name=name,
                 gateway=gateway,
+                port=port,
                 baud=baud,
                 parity=table.choice("parity", ("N", "E", "O"), "N"),
                 stop_bits=table.integer("stop_bits", 1, 2, 1),
@@ -214,7 +174,7 @@ class _Checker:
             )
 
     def _read_cabinets(self) -> tuple[tuple[Cabinet, ...], list[MeterPlace]]:
-        keys = {"name", "line", "type", "base_unit", "size", "rooms", "options"}
+        keys = {"name", "line", "type", "base_unit", "size", "rooms", "master", "options"}
         keys |= {"ct_users", "three_phase_users", "single_phase_users"}
         cabinets: list[Cabinet] = []
         meters: list[MeterPlace] = []
@@ -229,6 +189,7 @@ class _Checker:
                 ct_users=table.integer("ct_users", 0, 36, 0),
                 three_phase_users=table.integer("three_phase_users", 0, 36, 0),
                 single_phase_users=table.integer("single_phase_users", 0, 36, 0),
+                master=self._masters.of(table),
             )
             users = (cabinet.ct_users, cabinet.three_phase_users, cabinet.single_phase_users)
             make = functools.partial(circuits, cabinet.base_unit, cabinet.size, *users)
@@ -264,27 +225,46 @@ class _Checker:
                 unit=circuit.unit,
                 room=room or None,
                 cabinet=cabinet.name,
+                master=cabinet.master,
                 options=options,
             )
-            yield self._take(table, "base_unit", meter, circuit.kind.units)
+            wires = range(circuit.unit, circuit.unit + circuit.kind.units)
+            yield self._take(table, "base_unit", meter, wires)
 
     def _read_meters(self) -> Iterable[MeterPlace]:
-        keys = {"name", "line", "type", "unit", "room", "meter_number", "energy_multiplier"}
-        for table in self._top.many("meters", "meter", keys | {"options"}):
+        keys = {"name", "line", "type", "unit", "address", "room", "meter_number", "master"}
+        for table in self._top.many("meters", "meter", keys | {"energy_multiplier", "options"}):
             meter_type = self._meter_type(table)
+            unit, address = self._wire_address(table, self._meter_types[meter_type])
             options = table.options()
             self._try_driver(table, meter_type, options)
             meter = MeterPlace(
                 name=table.name(),
                 line=table.reference("line", "line", self._lines),
                 meter_type=meter_type,
-                unit=table.integer("unit", 1, UNIT_MAX),
+                unit=unit,
+                address=address,
                 room=table.optional_reference("room", "room", self._rooms),
                 meter_number=_meter_number(table),
                 energy_multiplier=table.integer("energy_multiplier", 1, ENERGY_MULTIPLIER_MAX, 1),
+                master=self._masters.of(table),
                 options=options,
             )
-            yield self._take(table, "unit", meter)
+            key = "unit" if address is None else "address"
+            yield self._take(table, key, meter, [address or unit or 0])
+
+    @staticmethod
+    def _wire_address(table: Table, meter_type: MeterType) -> tuple[int | None, str | None]:
+        """The unit id or the address, whichever meters of this type answer to."""
+        why = f"{table.who} is of type {meter_type.name}"
+        if meter_type.addressing is Addressing.UNIT:
+            table.without("address", f"{why} and answers to a unit id: write unit, not address")
+            return table.integer("unit", 1, UNIT_MAX), None
+        table.without("unit", f"{why} and answers to a number: write address, not unit")
+        address, digits = table.text("address"), meter_type.address_digits
+        if not (address.isascii() and address.isdigit() and len(address) == digits):
+            raise table.bad("address", f'"{address}" is no address: {digits} digits in quotes')
+        return None, address
 
     def _meter_type(self, table: Table) -> str:
         name = table.text("type")
@@ -306,18 +286,21 @@ class _Checker:
             _checked(table, "options", lambda: new_driver(options), BadOption)
             self._drivers_tried.add(combination)
 
-    def _take(self, table: Table, key: str, meter: MeterPlace, units: int = 1) -> MeterPlace:
-        """The meter's name and every unit id it answers at are its own from now on."""
+    def _take(
+        self, table: Table, key: str, meter: MeterPlace, wires: Iterable[int | str]
+    ) -> MeterPlace:
+        """The meter's name and everything it answers to on its line are its own from now on."""
         name = meter.name
         if name in self._meters:
             raise table.bad("name", f'two meters are called "{name}"; rename one')
         self._meters.add(name)
-        for unit in range(meter.unit, meter.unit + units):
-            other = self._units.setdefault((meter.line, unit), name)
+        for wire in wires:
+            other = self._taken.setdefault((meter.line, wire), name)
             if other != name:
+                what = "address" if isinstance(wire, str) else "unit id"
                 raise table.bad(
                     key,
-                    f"meters {other} and {name} would both answer at unit id {unit} "
+                    f"meters {other} and {name} would both answer at {what} {wire} "
                     f"of line {meter.line}; change one of them",
                 )
         return meter

@@ -19,9 +19,12 @@ NAME_CHARS_MAX = 60
 class SiteFileError(Problem):
     """A site file cannot be imported: one sentence with file and line."""
 
-    def __init__(self, file: str, line: int, what: str) -> None:
+    def __init__(self, file: str, line: int, what: str, place: BadPlace | None = None) -> None:
+        """`place`: the table and key that are wrong, where it is not the text as such."""
         self.file = file
         self.line = line
+        self.what = what
+        self.place = place
         super().__init__("site-file", detail=f"{file}, line {line}: {what}.")
 
 
@@ -72,6 +75,11 @@ class Table:
             if key not in keys:
                 what = f"{why} and has no {key}" if why else f"unknown key {key} in {self.who}"
                 raise self._misplaced(key, f"{what}{nearest(key, keys)}; known are {_listed(keys)}")
+
+    def without(self, key: str, why: str) -> None:
+        """Refuse one key."""
+        if key in self._values:
+            raise self.bad(key, why)
 
     def _misplaced(self, key: str, what: str) -> BadPlace:
         if self._table:

@@ -32,6 +32,7 @@ class Rule(enum.Enum):
 
     LOCKED_OUT = "locked-out"  # somebody works on the circuit
     PROTECTED = "protected"  # on the list, with reason and expiry
+    MASTER = "master-meter"  # others hang behind it, and would all go dark
     ALREADY_CUT = "already-cut"
     ALREADY_ON = "already-on"  # of a restore
     COMMAND_OPEN = "command-open"  # an order to this meter has not ended
@@ -68,6 +69,7 @@ class MeterFacts:
     locked_out: str | None = None  # who works there, and why
     protected: str | None = None  # the reason
     protected_until: datetime | None = None  # a protection that has passed protects nobody
+    masters: int = 0  # how many meters measure a part of what it measures
     command_open: str | None = None  # kind of an order that has not ended, money apart
     payment: str | None = None  # what is in flight: an open sale, a top-up, money not yet in
     paid_at: datetime | None = None  # the last time money arrived in the meter
@@ -134,8 +136,15 @@ def _locked_out(meter: MeterFacts, _rules: CutRules, _now: datetime) -> str | No
 def _protected(meter: MeterFacts, _rules: CutRules, now: datetime) -> str | None:
     if meter.protected is None or meter.protected_until is None or meter.protected_until <= now:
         return None
-    until = meter.protected_until.astimezone(meter.calendar.time_zone)
+    try:
+        until = meter.protected_until.astimezone(meter.calendar.time_zone)
+    except OverflowError:  # the last day there is, somewhere else on earth
+        return f"{meter.protected}, for ever"
     return f"{meter.protected}, until {until:%Y-%m-%d %H:%M}"
+
+
+def _master(meter: MeterFacts, _rules: CutRules, _now: datetime) -> str | None:
+    return f"{meter.masters} meters hang behind it" if meter.masters else None
 
 
 def _already_cut(meter: MeterFacts, _rules: CutRules, _now: datetime) -> str | None:
@@ -225,6 +234,7 @@ def _enough_credit(meter: MeterFacts, rules: CutRules, _now: datetime) -> str | 
 CUT_LADDER: tuple[tuple[Rule, Objection], ...] = (
     (Rule.LOCKED_OUT, _locked_out),
     (Rule.PROTECTED, _protected),
+    (Rule.MASTER, _master),
     (Rule.ALREADY_CUT, _already_cut),
     (Rule.COMMAND_OPEN, _command_open),
     (Rule.PAYMENT_IN_FLIGHT, _payment),

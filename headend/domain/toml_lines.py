@@ -1,4 +1,4 @@
-"""Where in a TOML text a key stands. tomllib does not tell, and an error has to.
+"""What tomllib leaves to us of TOML: where a key stands, which an error has to tell, and writing.
 
 A light look at the text, used only once something is wrong: it finds table headers and keys at the
 beginning of a line, which is how people write them. What it does not find, it answers with the
@@ -7,7 +7,9 @@ nearest thing above.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping, Sequence
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\- \"']+?)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(r"\s*([\w\-.]+|\"[^\"]*\"|'[^']*')\s*=")
@@ -51,3 +53,20 @@ class TomlLines:
             if number > begins and (_HEADER.fullmatch(line) or _KEY.match(line)):
                 break
         return begins
+
+
+def toml_table(name: str, values: Mapping[str, object], *, single: bool = False) -> str:
+    """One table of a site file: [[name]], or [name] when `single`, with its keys."""
+    header = f"[{name}]" if single else f"[[{name}]]"
+    return "\n".join([header, *(f"{key} = {_written(value)}" for key, value in values.items()), ""])
+
+
+def _written(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_written(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    # A basic string of TOML escapes what a string of JSON escapes, and DEL besides.
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else str(value)

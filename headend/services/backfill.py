@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from gateways.link import LinkDown
 from gateways.turns import Priority
 from headend.domain.clock import Clock
 from headend.services.lines import LineBook
-from headend.services.looks import MeterAtWork, with_multiplier
+from headend.services.looks import MeterAtWork, Missed, explain_gap, with_multiplier
 from headend.store import nights as store
 from headend.store.database import Database
 from headend.store.nights import Hole, Look
@@ -57,7 +57,13 @@ async def fill_from_memory(
     for meter_id, missing in by_meter.items():
         meter = lines.by_id.get(meter_id)
         if meter is not None and meter.meter_type.keeps & REMEMBERED:
-            looks += await _remembered(lines, meter, missing, clock)
+            kept = await remembered(lines, meter, clock)
+            if not isinstance(kept, Missed):
+                looks += [
+                    as_frozen_look(meter, frozen, clock.now())
+                    for hole in missing
+                    if (frozen := match(kept, hole.night)) is not None
+                ]
     async with database.transaction() as tx:
         await store.save(tx, looks, ())
         for night_id in sorted({hole.night_id for hole in holes}):
@@ -67,31 +73,29 @@ async def fill_from_memory(
     return len(looks)
 
 
-async def _remembered(
-    lines: LineBook, meter: MeterAtWork, missing: Sequence[Hole], clock: Clock
-) -> list[Look]:
+async def remembered(lines: LineBook, meter: MeterAtWork, clock: Clock) -> list[Frozen] | Missed:
+    """All that a meter keeps of midnights or month ends, at the low priority of back-filling."""
     line = lines.lines[meter.known.line].line
     try:
-        kept = await line.converse(
-            meter.address, meter.driver.frozen(meter.address), priority=Priority.BACKFILL
+        return list(
+            await line.converse(
+                meter.address, meter.driver.frozen(meter.address), priority=Priority.BACKFILL
+            )
         )
-    except (ProtocolError, LinkDown):
-        return []
-    return [
-        _as_look(meter, frozen, clock.now())
-        for hole in missing
-        if (frozen := match(kept, hole)) is not None
-    ]
+    except (ProtocolError, LinkDown) as error:
+        reason, detail = explain_gap(error)
+        return Missed(clock.now(), reason, detail)
 
 
-def match(kept: Sequence[Frozen], hole: Hole) -> Frozen | None:
+def match(kept: Sequence[Frozen], night: date) -> Frozen | None:
     """The frozen values that belong to a night: those of the midnight that ends its day."""
-    midnight = datetime.combine(hole.night + timedelta(days=1), datetime.min.time())
+    midnight = datetime.combine(night + timedelta(days=1), datetime.min.time())
     near = [f for f in kept if abs(f.dial - midnight) <= DIAL_OFF_MAX]
     return min(near, key=lambda f: abs(f.dial - midnight), default=None)
 
 
-def _as_look(meter: MeterAtWork, frozen: Frozen, received_at: datetime) -> Look:
+def as_frozen_look(meter: MeterAtWork, frozen: Frozen, received_at: datetime) -> Look:
+    """What the database keeps of a value from the meter's memory."""
     values = dict(frozen.values)
     if Quantity.ENERGY not in values and values.keys() >= RATES:
         # Month-end records keep the rates only. Each register is cut to 10 Wh, so their sum may

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
@@ -29,6 +29,7 @@ from headend.domain.limits import TOGGLE_GAP
 from headend.domain.supply import MeterFacts, Rule, Spared
 from headend.services.bulk import halt, plan_for
 from headend.services.orders import SwitchOrder
+from headend.services.patience import for_ever
 from headend.store import bulk as store
 from headend.store import bulk_items, supply
 from headend.store.database import Database, Transaction
@@ -37,7 +38,7 @@ from headend.store.errors import DatabaseAway
 log = logging.getLogger(__name__)
 
 # Orders in one transaction: about a tenth of a second for which a stop waits.
-FEED_MAX = 50
+FEED_MAX = 200
 # How often a job is looked at while its orders are on their way, and how often jobs are looked for.
 LOOK_S = 1.0
 IDLE_LOOK_S = 5.0
@@ -54,8 +55,8 @@ _SPARING = frozenset(
 _PASSING = frozenset({Rule.COMMAND_OPEN, Rule.TOGGLED_RECENTLY})
 
 
-# services/orders.py Orders.switch: the same id twice is one order.
-Switch = Callable[[Transaction, SwitchOrder], Awaitable[Accepted | Rejected]]
+# services/orders.py Orders.switch_many: the same id twice is one order.
+SwitchMany = Callable[[Transaction, Sequence[SwitchOrder]], Awaitable[list[Accepted | Rejected]]]
 
 
 def command_id_of(job: Job, meter_id: int) -> UUID:
@@ -66,9 +67,9 @@ def command_id_of(job: Job, meter_id: int) -> UUID:
 class BulkRunner:
     """Follows every running job. `start` and `stop` it with the process; `step` is one move."""
 
-    def __init__(self, database: Database, switch: Switch, clock: Clock) -> None:
+    def __init__(self, database: Database, switch_many: SwitchMany, clock: Clock) -> None:
         self._database = database
-        self._switch = switch
+        self._switch_many = switch_many
         self._clock = clock
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,8 +79,10 @@ class BulkRunner:
     def start(self) -> None:
         """Go on with whatever was running."""
         self._tasks = [
-            asyncio.create_task(self._run(), name="bulk jobs"),
-            asyncio.create_task(self._listen(), name="bulk jobs, listening"),
+            asyncio.create_task(for_ever("the bulk runner", self._run), name="bulk jobs"),
+            asyncio.create_task(
+                for_ever("the bulk runner's ear", self._listen), name="bulk jobs, listening"
+            ),
         ]
 
     async def stop(self) -> None:
@@ -246,8 +249,7 @@ class BulkRunner:
             for meter_id in meter_ids
             if meter_id not in facts
         ]
-        for meter in planned.switched:
-            moves += await self._order(tx, job, meter, now)
+        moves += await self._order(tx, job, planned.switched, now)
         for spared in planned.spared:
             if restoring and spared.rule in _PASSING:
                 until = _may_go_at(spared, now)
@@ -259,30 +261,36 @@ class BulkRunner:
         return True
 
     async def _order(
-        self, tx: Transaction, job: Job, meter: MeterFacts, now: datetime
+        self, tx: Transaction, job: Job, meters: Sequence[MeterFacts], now: datetime
     ) -> list[tuple[int, ItemState, str, str]]:
-        """Order one meter; returns what must be said of it when it was not accepted."""
-        order = SwitchOrder(
-            command_id=command_id_of(job, meter.meter_id),
-            meter_id=meter.meter_id,
-            kind=job.action,
-            operator_id=job.planned_by,
-            approver_id=job.approved_by,
-            reason=job.reason,
-            bulk_id=job.bulk_id,
-        )
-        match await self._switch(tx, order):
-            case Accepted(command=command):
-                await bulk_items.ordered(
-                    tx, job.bulk_id, meter.meter_id, command.command_id, batch=job.batch, at=now
-                )
-                return []
-            case Rejected(why=Why.TOGGLED_RECENTLY) if job.action is CommandKind.RESTORE:
-                await bulk_items.hold_back(tx, job.bulk_id, meter.meter_id, now + RETRY_AFTER)
-                return []
-            case Rejected(why=why, detail=detail):
-                state = ItemState.SPARED if why in _SPARING else ItemState.FAILED
-                return [(meter.meter_id, state, why.value, detail)]
+        """Order these meters; returns what must be said of those that were not accepted."""
+        orders = [
+            SwitchOrder(
+                command_id=command_id_of(job, meter.meter_id),
+                meter_id=meter.meter_id,
+                kind=job.action,
+                operator_id=job.planned_by,
+                approver_id=job.approved_by,
+                reason=job.reason,
+                bulk_id=job.bulk_id,
+            )
+            for meter in meters
+        ]
+        accepted: dict[int, UUID] = {}
+        moves: list[tuple[int, ItemState, str, str]] = []
+        answers = await self._switch_many(tx, orders) if orders else []
+        for meter, answer in zip(meters, answers, strict=True):
+            match answer:
+                case Accepted(command=command):
+                    accepted[meter.meter_id] = command.command_id
+                case Rejected(why=Why.TOGGLED_RECENTLY) if job.action is CommandKind.RESTORE:
+                    until = now + RETRY_AFTER
+                    await bulk_items.hold_back(tx, job.bulk_id, meter.meter_id, until)
+                case Rejected(why=why, detail=detail):
+                    state = ItemState.SPARED if why in _SPARING else ItemState.FAILED
+                    moves.append((meter.meter_id, state, why.value, detail))
+        await bulk_items.ordered(tx, job.bulk_id, accepted, batch=job.batch, at=now)
+        return moves
 
 
 def _may_go_at(spared: Spared, now: datetime) -> datetime:

@@ -20,6 +20,8 @@ from protocols.exchange import (
     Effect,
     Evidence,
     Intent,
+    KeyWork,
+    ProtocolError,
     Reply,
     Request,
     Silence,
@@ -134,6 +136,14 @@ class Trace:
                 if isinstance(step, Intent):
                     yield step
                     step = conversation.send(None)
+                    continue
+                if isinstance(step, KeyWork):
+                    try:
+                        done = yield step
+                    except ProtocolError as error:
+                        step = conversation.throw(error)
+                    else:
+                        step = conversation.send(done)
                     continue
                 self._out(step)
                 try:

@@ -86,6 +86,7 @@ class Decisions:
 
         A top-up that is said not to have arrived gives its money back only when no copy of it can
         land any more; otherwise its count is burned first. Sales that were frozen stay so: `thaw`.
+        A release that did not happen is ordered anew: a debtor would stay forced on.
         """
         command = await commands.find(tx, verdict.command_id, lock=True)
         if command is None:
@@ -104,6 +105,8 @@ class Decisions:
             await settling.refuse_burn(tx, command, S.ESCALATED, proof, said)
         else:
             await settling.refuse(tx, command, S.ESCALATED, proof, said)
+        if command.kind is CommandKind.RELEASE and not verdict.carried_out:
+            await settling.release_again(tx, command, proof)
         return Accepted(await _again(tx, command.command_id))
 
     async def burn(
@@ -157,7 +160,8 @@ class Decisions:
     async def expire_due(self, tx: Transaction) -> int:
         """End what waited past its deadline; returns how many. Its money goes back as by cancel.
 
-        A burn that could not be delivered is given anew: its money waits for it.
+        A burn that could not be delivered is given anew: its money waits for it. So is a release
+        that ends a restore: a debtor would stay forced on.
         """
         at = self._clock.now()
         due = await queue.expired(tx, at, limit=TAKE_BACK_BATCH)
@@ -170,6 +174,8 @@ class Decisions:
         await commands.move(tx, command.command_id, S.QUEUED, S.EXPIRED, at, outcome=outcome)
         if command.kind in MONEY:
             await settling.take_back(tx, command, Proof(at=at))
+        elif command.kind is CommandKind.RELEASE and command.cause_id is not None:
+            await settling.release_again(tx, command, Proof(at=at))
 
     def _by_person(self, operator_id: int, approver_id: int | None, reason: str) -> Proof:
         decision = Decision(operator_id=operator_id, approver_id=approver_id, reason=reason)

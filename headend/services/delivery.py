@@ -20,6 +20,7 @@ from headend.domain.clock import Clock
 from headend.domain.commands import SWITCHING, Command, CommandKind, CommandState
 from headend.domain.limits import HardLimits, may_toggle_at
 from headend.services import settling
+from headend.services.chips import Chips
 from headend.services.conversations import Done, Trace, order
 from headend.services.looks import MeterAtWork
 from headend.services.rules import Rules
@@ -59,7 +60,7 @@ class Held:
     again_at: datetime | None = None
 
 
-# Asked in the transaction of the intent of a CUT or RESTORE, with what the meter shows right now.
+# Asked in the transaction of the intent of each switching order, with what the meter shows now.
 LastCheck: TypeAlias = Callable[[Transaction, Command, Evidence], Awaitable[Held | None]]
 
 
@@ -91,6 +92,7 @@ class Delivery:
         last_check: LastCheck,
         rules: Rules,
     ) -> None:
+        self.chips = Chips(transaction, clock)
         self._transaction = transaction
         self._clock = clock
         self._limits = limits
@@ -149,7 +151,7 @@ class Delivery:
             free_at = may_toggle_at(command.kind, last, now, self._limits.toggle_gap)
             if free_at is not None:
                 return Held("its relay was switched a short while ago", free_at)
-        if not self._rules.last_check or command.kind is CommandKind.RELEASE:
+        if not self._rules.last_check:
             return None
         return await self._last_check(tx, command, before)
 
@@ -193,12 +195,12 @@ class _Errand:
             await self._settle(done)
 
     async def _converse(self, conversation: Conversation[Done]) -> Done:
-        return await self._line.converse(
-            self._meter.address,
+        return await self._delivery.chips.converse(
+            self._line,
+            self._meter,
+            self._command,
             self._trace.follow(conversation),
-            priority=Priority.COMMAND,
             record_intent=self._record_intent,
-            read_tries=1,  # a repeat would wait out the quarantine and hold up the line's others
         )
 
     async def _record_intent(self, before: Evidence) -> None:

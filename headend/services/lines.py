@@ -10,24 +10,25 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
-from gateways.dial_in import DialIn, DialInLimits, DtuConfig, ListenError
+from gateways.dial_in import nothing_pushed, nothing_told
 from gateways.keeper import keep_open
 from gateways.line import Line
-from gateways.link import ByteLink, LinkDown
+from gateways.mqtt_link import LATE_AFTER_TIMEOUT_S_MIN
 from gateways.serial_link import SerialSettings, opener
 from gateways.tcp_link import dialler
 from gateways.timing import LineTiming
-from gateways.turns import Priority
-from headend.domain.places import Gateway, GatewayKind, LinePlace
+from gateways.turns import Turns
+from headend.domain.clock import Clock, SystemClock
+from headend.domain.places import ONE_AT_A_TIME, Gateway, GatewayKind, LinePlace
 from headend.domain.problems import Problem
+from headend.services.dial_ins import DIALS_IN, DialIns, OnFacts, OnUpload
 from headend.services.looks import MeterAtWork
 from headend.store.places import KnownLine, KnownMeter, KnownSite
-from protocols.dtu import DtuPatterns, parse_pattern
-from protocols.exchange import ProtocolError
-from protocols.meter_type import BadOption, MeterType
+from protocols.keys import KeyHolder
+from protocols.meter_type import BadOption, MeterType, Options
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +47,22 @@ def timing_of(place: LinePlace, gateway: Gateway) -> LineTiming:
         given["reply_late_s_max"] = place.reply_late_ms_max / 1000
     if gateway.kind is GatewayKind.SERIAL:
         return LineTiming.serial(**given)
-    return LineTiming.network(mobile=gateway.kind is GatewayKind.DTU, **given)
+    timing = LineTiming.network(mobile=gateway.kind in DIALS_IN, **given)
+    if gateway.kind is GatewayKind.MQTT:
+        # A frame may lie in the broker for a moment, and is not dead before that is over.
+        late_s_min = timing.reply_timeout_s + LATE_AFTER_TIMEOUT_S_MIN
+        timing = replace(timing, reply_late_s_max=max(timing.reply_late_s_max, late_s_min))
+    return timing
 
 
 class LineAtWork:
     """One line with its gateway, its meters and whatever keeps it open."""
 
-    def __init__(self, known: KnownLine) -> None:
+    def __init__(self, known: KnownLine, turns: Turns | None = None) -> None:
+        """`turns`: those of its gateway, where that carries one request at a time."""
         self.known = known
         self.meters: list[MeterAtWork] = []
-        self.line = Line(known.place.name, timing_of(known.place, known.gateway))
+        self.line = Line(known.place.name, timing_of(known.place, known.gateway), turns=turns)
         self._keeper: asyncio.Task[None] | None = None
         self._start_keeper()
 
@@ -82,6 +89,20 @@ class LineAtWork:
                 opened = keep_open(self.line, dialler(gateway.host, gateway.port))
             case GatewayKind.DTU:
                 self.line.detach(f"DTU {gateway.name} has not dialled in")
+                return
+            case GatewayKind.ACREL_4G | GatewayKind.ACREL_GATEWAY | GatewayKind.TERMINAL:
+                # A terminal on a serial port is held there by DialIns.
+                self.line.detach(f"{gateway.name} has not dialled in")
+                return
+            case GatewayKind.MODBUS_TCP:
+                # pymodbus is slow to import, and few sites have one of these.
+                from gateways import modbus_tcp
+
+                assert gateway.host is not None, "the schema asks for it"
+                assert gateway.port is not None, "the schema asks for it"
+                opened = keep_open(self.line, modbus_tcp.dialler(gateway.host, gateway.port))
+            case GatewayKind.MQTT:
+                self.line.detach(f"{gateway.name} has not been reached")
                 return
         self._keeper = asyncio.create_task(opened, name=f"keeps {self.name} open")
 
@@ -133,12 +154,21 @@ class LineAtWork:
 class LineBook:
     """Every line and meter of every site, by name and by number."""
 
-    def __init__(self, meter_types: Mapping[str, MeterType]) -> None:
+    def __init__(
+        self,
+        meter_types: Mapping[str, MeterType],
+        *,
+        clock: Clock | None = None,
+        key_holder: KeyHolder | None = None,
+        on_facts: OnFacts = nothing_told,
+        on_upload: OnUpload = nothing_pushed,
+    ) -> None:
+        """`on_facts(gateway, facts)` and `on_upload(gateway, upload)`: what boxes that dial in say
+        about themselves, and the readings they send by themselves; both must come back at once."""
         self._meter_types = meter_types
-        self._dial_in: DialIn | None = None
-        self._dtus: dict[str, LineAtWork] = {}  # by gateway
-        self._dtu_configs: dict[str, DtuConfig] = {}
-        self._probes: set[asyncio.Task[None]] = set()
+        self._key_holder = key_holder
+        self.dial_ins = DialIns(clock or SystemClock(), on_facts=on_facts, on_upload=on_upload)
+        self._turns: dict[str, Turns] = {}  # by gateway
         self.sites: dict[str, KnownSite] = {}
         self.lines: dict[str, LineAtWork] = {}
         self.meters: dict[str, MeterAtWork] = {}
@@ -182,15 +212,24 @@ class LineBook:
             if wanted.get(name) != at_work.known:
                 changed.add(at_work.site)
                 del self.lines[name]
+                self.dial_ins.forget(at_work)
                 await at_work.close()
         for name, known in wanted.items():
             if name not in self.lines:
                 changed.add(known.site)
-                self.lines[name] = LineAtWork(known)
+                self.lines[name] = LineAtWork(known, self._turns_of(known.gateway))
         # The site file's order is the technician's order.
         self.lines = {name: self.lines[name] for name in wanted}
-        self._follow_dial_in()
+        self.dial_ins.follow(
+            self.lines.values(), {name: site.place.time_zone for name, site in self.sites.items()}
+        )
         return changed
+
+    def _turns_of(self, gateway: Gateway) -> Turns | None:
+        if gateway.kind not in ONE_AT_A_TIME:
+            return None
+        # Kept over a change of one of its lines: the others are in the middle of theirs.
+        return self._turns.setdefault(gateway.name, Turns())
 
     def _reload_meters(
         self, meters: Sequence[KnownMeter], energies_wh: Mapping[int, int]
@@ -222,104 +261,36 @@ class LineBook:
             log.error("meter %s: this program has no type %s", known.name, known.meter_type)
             return None
         try:
-            driver = meter_type.new_driver(known.options)
+            options: Options = known.options
+            if meter_type.needs_key_holder and self._key_holder is not None:
+                options = {**options, "key_holder": self._key_holder}
+            driver = meter_type.new_driver(options)
         except BadOption as error:
             log.error("meter %s: %s", known.name, error)
             return None
         return MeterAtWork(known, meter_type, driver, energy_wh)
 
-    # ---- DTUs -----------------------------------------------------------------------------------
+    # ---- what dials in --------------------------------------------------------------------------
 
     async def listen(self, host: str, port: int, *, sockets_max: int) -> None:
-        """Accept DTUs. Port 0 takes any free one, told by `dial_in_port`. Raises Problem."""
-        self._dial_in = DialIn(
-            host,
-            port,
-            {},
-            self._dialled_in,
-            idle_probe=self._speak_to,
-            limits=DialInLimits(sockets_max=sockets_max),
-        )
-        try:
-            await self._dial_in.start()
-        except ListenError as error:
-            self._dial_in = None
-            raise Problem("dial-in", detail=error) from error
+        """Accept boxes that dial in. Port 0 takes any free one, told by `dial_in_port`.
+
+        Raises Problem.
+        """
+        await self.dial_ins.listen(host, port, sockets_max=sockets_max)
 
     @property
     def dial_in_port(self) -> int:
-        """The port DTUs dial."""
-        assert self._dial_in is not None, "listen() first"
-        return self._dial_in.port
+        """The port boxes dial."""
+        return self.dial_ins.port
 
     def strangers(self) -> list[dict[str, Any]]:
-        """DTUs that dialled in under no known name, for the console."""
-        if self._dial_in is None:
-            return []
-        return [
-            {
-                "sample": stranger.shown,
-                "address": stranger.address,
-                "calls": stranger.calls,
-                "last_seen_at": datetime.fromtimestamp(stranger.last_seen_s, UTC).isoformat(),
-            }
-            for stranger in self._dial_in.strangers()
-        ]
-
-    def _follow_dial_in(self) -> None:
-        dtus = {
-            at_work.known.gateway.name: at_work
-            for at_work in self.lines.values()
-            if at_work.known.gateway.kind is GatewayKind.DTU
-        }
-        configs = {name: _dtu_config(at_work.known.gateway) for name, at_work in dtus.items()}
-        if self._dial_in is not None and configs != self._dtu_configs:
-            self._dial_in.set_gateways(configs)
-        self._dtus, self._dtu_configs = dtus, configs
-
-    def _dialled_in(self, gateway: str, link: ByteLink) -> None:
-        if (at_work := self._dtus.get(gateway)) is not None:
-            at_work.line.attach(link)
-        else:
-            link.close()
-
-    def _speak_to(self, gateway: str) -> None:
-        """We have not spoken to this DTU for long and it would reboot: ask one of its meters."""
-        at_work = self._dtus.get(gateway)
-        if at_work is None or not at_work.meters:
-            return
-        meter = at_work.meters[0]
-
-        async def ask() -> None:
-            with contextlib.suppress(ProtocolError, LinkDown):
-                # A person's priority: a meter known to be dead is asked all the same.
-                await at_work.line.converse(
-                    meter.address,
-                    meter.driver.identify(meter.address),
-                    priority=Priority.ASKED_NOW,
-                )
-
-        task = asyncio.create_task(ask(), name=f"keeps DTU {gateway} awake")
-        self._probes.add(task)
-        task.add_done_callback(self._probes.discard)
+        """Boxes that dialled in under no known name, for the console."""
+        return self.dial_ins.strangers()
 
     async def close(self) -> None:
-        """Hang up on every DTU and close every line."""
-        for task in tuple(self._probes):
-            task.cancel()
-        if self._dial_in is not None:
-            await self._dial_in.stop()
+        """Hang up on every box and close every line."""
+        await self.dial_ins.close()
         for at_work in self.lines.values():
             await at_work.close()
         self.lines.clear()
-
-
-def _dtu_config(gateway: Gateway) -> DtuConfig:
-    assert gateway.registration is not None, "the schema asks for it"
-    return DtuConfig(
-        patterns=DtuPatterns(
-            registration=parse_pattern(gateway.registration),
-            heartbeat=parse_pattern(gateway.heartbeat) if gateway.heartbeat else None,
-        ),
-        heartbeat_s=gateway.heartbeat_s,
-    )

@@ -26,7 +26,7 @@ from protocols.exchange import (
 )
 from protocols.meter_type import Address, Driver, MeterType
 from protocols.reading import Quantity as Q
-from protocols.reading import Values, meter_dial
+from protocols.reading import Values, billed, meter_dial
 
 # What a night wants of every meter, as far as its type can tell it. Prices and ratios change by
 # hand and are read by the settings screens; everything else costs no extra request.
@@ -67,10 +67,12 @@ class MeterAtWork:
     meter_type: MeterType
     driver: Driver
     energy_wh_last: int | None = None
+    energy_at: datetime | None = None  # of energy_wh_last; None: not known here yet
+    billed_last: int | None = None  # the same of a meter of water or heat, since the start
 
     @property
     def address(self) -> Address:
-        return Address(self.known.unit)
+        return Address(self.known.unit or 0, self.known.address or "")
 
     def record(self) -> dict[str, object]:
         """For JSON: what it is and where it hangs."""
@@ -82,6 +84,7 @@ class MeterAtWork:
             "cabinet": known.cabinet,
             "line": known.line,
             "unit": known.unit,
+            "address": known.address,
             "type": known.meter_type,
             "title": self.meter_type.title,
             "meter_number": known.meter_number,
@@ -124,9 +127,15 @@ async def look(
         return Missed(clock.now(), reason, detail)
     at = clock.now()
     values = with_multiplier(values, meter.known.energy_multiplier)
-    if objection := implausible(values, meter.energy_wh_last):
+    counter = billed(values)
+    before = meter.energy_wh_last if counter is Q.ENERGY else meter.billed_last
+    if objection := implausible(values, before):
         return Missed(at, GapReason.IMPLAUSIBLE, objection)
-    meter.energy_wh_last = values.get(Q.ENERGY, meter.energy_wh_last)
+    meter.energy_at = at
+    if counter is Q.ENERGY:
+        meter.energy_wh_last = values[counter]
+    elif counter is not None:
+        meter.billed_last = values[counter]
     return Looked(at, values, drift_s(values, at, meter.known))
 
 
@@ -157,17 +166,19 @@ def with_multiplier(values: Values, multiplier: int) -> Values:
     return {q: v * multiplier if q in ENERGIES else v for q, v in values.items()}
 
 
-def implausible(values: Values, energy_wh_last: int | None) -> str:
-    """Why these values cannot be the meter's, or an empty text.
+def implausible(values: Values, last: int | None) -> str:
+    """Why these values cannot be the meter's, or an empty text. `last`: its counter before.
 
-    An import counter never falls. Where it does, the meter was exchanged or reset and a person has
-    to say so: taking the number would turn into a bill.
+    A counter never falls. Where it does, the meter was exchanged or reset and a person has to say
+    so: taking the number would turn into a bill.
     """
-    energy_wh = values.get(Q.ENERGY)
-    if energy_wh is None:
-        return "the answer carries no energy"
-    if energy_wh_last is not None and energy_wh < energy_wh_last:
-        return f"energy fell from {energy_wh_last} Wh to {energy_wh} Wh"
+    counter = billed(values)
+    if counter is None:
+        return "the answer carries no energy, heat or volume"
+    if last is not None and values[counter] < last:
+        name, _, unit = counter.value.rpartition("_")
+        unit = {"wh": "Wh"}.get(unit, unit)
+        return f"{name} fell from {last} {unit} to {values[counter]} {unit}"
     return ""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,8 @@ from headend.services.looks import Looked, MeterAtWork, Missed, look
 from headend.services.sink import Sink
 from headend.store.nights import Gap, Look
 from protocols.reading import Origin, Reading
+
+log = logging.getLogger(__name__)
 
 # A line whose meters all back off is looked at this often: it may have fallen.
 LOOK_AGAIN_S = 1.0
@@ -118,9 +121,7 @@ class NightRun:
                 await asyncio.sleep(min(wait_s, LOOK_AGAIN_S))
                 continue
             heapq.heappop(turns)
-            outcome = await look(
-                at_work.line, turn.meter, self._clock, priority=self._priority(), read_tries=1
-            )
+            outcome = await self._look(at_work, turn.meter)
             if isinstance(outcome, Looked):
                 await self._sink.put_look(as_look(turn.meter, outcome))
                 progress.done += 1
@@ -139,6 +140,18 @@ class NightRun:
                 turn.order = next(order)
                 heapq.heappush(turns, turn)
         progress.ended_s = loop.time()
+
+    async def _look(self, at_work: LineAtWork, meter: MeterAtWork) -> Looked | Missed:
+        """One look. A fault of this program or of a driver costs this meter its turn, no more:
+        the other meters and lines of the night go on."""
+        try:
+            return await look(
+                at_work.line, meter, self._clock, priority=self._priority(), read_tries=1
+            )
+        except Exception as error:
+            log.exception("meter %s: a fault of this program", meter.known.name)
+            said = f"a fault of this program: {type(error).__name__}"
+            return Missed(self._clock.now(), GapReason.GARBLED, said)
 
     async def _wait_for_line(
         self, at_work: LineAtWork, turns: Sequence[_Turn], progress: LineProgress

@@ -15,6 +15,7 @@ from datetime import timedelta
 from gateways.turns import Priority
 from headend.domain.clock import Clock
 from headend.domain.nights import GapReason, NightWindow, due_nights
+from headend.services.back_fills import BackFills
 from headend.services.backfill import fill_from_memory
 from headend.services.lines import LineAtWork, LineBook
 from headend.services.looks import Looked, MeterAtWork, Missed, look
@@ -56,9 +57,16 @@ class NightService:
         self._pace = pace or Pace()
         self._running: dict[str, _Running] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self.back_fills = BackFills(database, lines, sink, clock)  # those that people ask for
+        self._reading: dict[str, asyncio.Task[None]] = {}  # by line: meters nobody waits for
 
     async def stop(self) -> None:
         """Stop collecting; cells stay open and the next start goes on with them."""
+        await self.back_fills.stop()
+        reading = list(self._reading.values())
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
         for running in self._running.values():
             running.task.cancel()
         for running in self._running.values():
@@ -188,16 +196,48 @@ class NightService:
         running = self._running.get(site_name)
         return running.run.progress if running is not None else []
 
+    def read_soon(self, meters: Sequence[MeterAtWork]) -> None:
+        """Read these once, each line by itself, and come back at once. A line that is being read
+        so already goes on with what it has."""
+        by_line: dict[str, list[MeterAtWork]] = {}
+        for meter in meters:
+            by_line.setdefault(meter.known.line, []).append(meter)
+        for line, waiting in by_line.items():
+            if line not in self._reading:
+                work = self._read_all(line, waiting)
+                self._reading[line] = asyncio.create_task(work, name=f"first look at {line}")
+
+    @property
+    def lines_being_read(self) -> frozenset[str]:
+        """Lines on which `read_soon` is not through."""
+        return frozenset(self._reading)
+
+    async def _read_all(self, line: str, meters: Sequence[MeterAtWork]) -> None:
+        try:
+            for meter in meters:
+                if line in self._lines.lines:  # it may be taken out meanwhile
+                    outcome = await self._look_at(meter)
+                    if isinstance(outcome, Looked):
+                        await self._sink.put_look(as_look(meter, outcome))
+        finally:
+            del self._reading[line]
+
     async def read_now(self, meter: MeterAtWork) -> Looked | Missed:
-        """Read everything one meter tells, before all waiting polls, and keep it."""
-        at_work = self._lines.lines[meter.known.line]
-        outcome = await look(
-            at_work.line,
+        """Read everything one meter tells, before all waiting polls.
+
+        The database has it when this comes back, or is away: whoever reads a meter because a sale
+        was refused without its count may sell the next moment.
+        """
+        outcome = await self._look_at(meter)
+        if isinstance(outcome, Looked):
+            await self._sink.keep_look(as_look(meter, outcome))
+        return outcome
+
+    async def _look_at(self, meter: MeterAtWork) -> Looked | Missed:
+        return await look(
+            self._lines.lines[meter.known.line].line,
             meter,
             self._clock,
             priority=Priority.ASKED_NOW,
             wanted=frozenset(Quantity),
         )
-        if isinstance(outcome, Looked):
-            await self._sink.put_look(as_look(meter, outcome))
-        return outcome

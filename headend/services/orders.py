@@ -7,15 +7,14 @@ id is made by whoever wants the order: the same id and the same order is one ord
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
 from headend.domain.clock import Clock
 from headend.domain.commands import (
-    SWITCHING,
+    RESETS_COUNTS,
     Accepted,
     CommandKind,
     CommandState,
@@ -24,19 +23,24 @@ from headend.domain.commands import (
 )
 from headend.domain.counts import Doubt, next_count
 from headend.domain.ledger import AMOUNT_FEN_MAX, AMOUNT_FEN_MIN
-from headend.domain.limits import TOGGLE_GAP, may_toggle_at
-from headend.services import settling
-from headend.store import accounts, commands, ledger, sales, switches
+from headend.services.switch_orders import SwitchOrder, reused, switch_many
+from headend.store import (
+    account_cases,
+    accounts,
+    commands,
+    ledger,
+    money_modes,
+    sales,
+    switches,
+)
 from headend.store.commands import NewCommand
 from headend.store.database import Transaction
 from protocols.meter_type import MeterType, Write
 from protocols.settings import (
     AlarmAmounts,
-    ClearAccount,
     DatePlan,
     DayTable,
     LoadControl,
-    OpenAccount,
     Overdraft,
     Prices,
     ResetLoadTrips,
@@ -45,6 +49,8 @@ from protocols.settings import (
     TimeControl,
     to_record,
 )
+
+__all__ = ["ConfigureOrder", "Orders", "SwitchOrder", "TopUpOrder"]
 
 REMOTE = "remote"  # the channel of a sale that goes over the line
 
@@ -59,8 +65,6 @@ _WRITES: Mapping[type[Any], Write] = {
     ResetLoadTrips: Write.LOAD_CONTROL,
     SetClock: Write.CLOCK,
 }  # everything else is the account
-# These set registers that prove purchases: not while one is under way.
-_RESETS_COUNTS = (OpenAccount, ClearAccount)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,22 +76,6 @@ class TopUpOrder:
     amount_fen: int
     operator_id: int
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchOrder:
-    """CUT, RESTORE or RELEASE one meter."""
-
-    command_id: UUID
-    meter_id: int
-    kind: CommandKind
-    operator_id: int
-    reason: str
-    approver_id: int | None = None
-    bulk_id: UUID | None = None
-    not_before: datetime | None = None
-    #: the arrears that justify a cut, looked at once more before it is sent; None: by name
-    cut_below_fen: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +122,7 @@ class Orders:
         customer = await accounts.customer_of_meter(tx, order.meter_id, at)
         if customer.closed_at is not None:
             return Rejected(Why.ACCOUNT_CLOSED)
-        count = await self._next_count(tx, order.meter_id)
+        count = await self.next_count(tx, order.meter_id)
         if isinstance(count, Rejected):
             return count
         held = await accounts.balance(tx, customer.account_id)
@@ -181,48 +169,16 @@ class Orders:
         return accepted
 
     async def switch(self, tx: Transaction, order: SwitchOrder) -> Accepted | Rejected:
-        """Queue a switching order. It takes back a cut of this meter that still waits.
+        """Queue one switching order (services/switch_orders.py)."""
+        (answer,) = await self.switch_many(tx, [order])
+        return answer
 
-        Light that was ordered is never taken back by a cut: somebody may have paid for it. The cut
-        goes after it, if its reasons still hold then. A restore soon after a cut waits until the
-        relay may move again; a cut soon after a restore is refused. Who may be cut at all is
-        domain/supply.py's to say, before and once more right before it is sent.
-        """
-        assert order.kind in SWITCHING
+    async def switch_many(
+        self, tx: Transaction, orders: Sequence[SwitchOrder]
+    ) -> list[Accepted | Rejected]:
+        """Queue switching orders of different meters; what became of each, in their order."""
         at = self._clock.now()
-        refused = await self._admit(
-            tx, order.command_id, order.meter_id, order.kind, write=Write.SWITCH
-        )
-        if refused is not None:
-            return refused
-        if order.approver_id == order.operator_id:
-            return Rejected(Why.SAME_PERSON)
-        last = await switches.last_switch(tx, order.meter_id)
-        free_at = may_toggle_at(order.kind, last, at, TOGGLE_GAP)
-        if free_at is not None and order.kind is CommandKind.CUT:
-            return Rejected(Why.TOGGLED_RECENTLY, f"not before {free_at.isoformat()}")
-        await settling.cancel_queued(
-            tx,
-            order.meter_id,
-            {CommandKind.CUT},
-            at,
-            f"replaced by a newer order to {order.kind.value}",
-        )
-        return await self._give(
-            tx,
-            NewCommand(
-                command_id=order.command_id,
-                meter_id=order.meter_id,
-                kind=order.kind,
-                details=_why_cut(order),
-                ordered_by=order.operator_id,
-                approved_by=order.approver_id,
-                ordered_at=at,
-                reason=order.reason,
-                not_before=max(filter(None, (free_at, order.not_before)), default=None),
-                bulk_id=order.bulk_id,
-            ),
-        )
+        return await switch_many(tx, orders, at=at, meter_types=self._meter_types)
 
     async def configure(self, tx: Transaction, order: ConfigureOrder) -> Accepted | Rejected:
         """Queue a setting; a bad one cannot be made (BadSetting)."""
@@ -241,7 +197,7 @@ class Orders:
             return refused
         if order.approver_id == order.operator_id:
             return Rejected(Why.SAME_PERSON)
-        if isinstance(order.setting, _RESETS_COUNTS):
+        if details["kind"] in RESETS_COUNTS:
             sale = await sales.open_of_meter(tx, order.meter_id)
             if sale is not None:
                 return Rejected(Why.SALE_OPEN, f"{sale.amount_fen} fen under {sale.purchase_count}")
@@ -279,7 +235,7 @@ class Orders:
                 amount_fen in (None, there.amount_fen)
                 and (details is None or details == there.details)
             )
-            return Accepted(there, repeated=True) if same else _reused(command_id)
+            return Accepted(there, repeated=True) if same else reused(command_id)
         if type_name is None:
             return Rejected(Why.NO_SUCH_METER)
         meter_type = self._meter_types.get(type_name)
@@ -287,10 +243,25 @@ class Orders:
             return Rejected(Why.METER_HAS_NO_SUCH_WRITE, f"{type_name} has no {write.value}")
         return None
 
-    async def _next_count(self, tx: Transaction, meter_id: int) -> int | Rejected:
+    async def _stopped(self, tx: Transaction, meter_id: int) -> Rejected | None:
+        """Why nothing at all is sold to this meter now."""
+        if await money_modes.is_platform(tx, meter_id):
+            return Rejected(Why.PLATFORM_MONEY)
+        case = await account_cases.open_of_meter(tx, meter_id)
+        if case is not None and case.holds_sales:
+            return Rejected(Why.SALES_FROZEN, f"work on its account goes on ({case.kind.value})")
         freeze = await sales.frozen(tx, meter_id)
         if freeze is not None:
             return Rejected(Why.SALES_FROZEN, freeze.reason)
+        if await commands.is_open_setting(tx, meter_id, RESETS_COUNTS):
+            return Rejected(Why.SALES_FROZEN, "its account is being opened or cleared")
+        return None
+
+    async def next_count(self, tx: Transaction, meter_id: int) -> int | Rejected:
+        """The count of a new sale by any channel, or why there is none. The meter is locked."""
+        stopped = await self._stopped(tx, meter_id)
+        if stopped is not None:
+            return stopped
         sale = await sales.open_of_meter(tx, meter_id)
         if sale is not None:
             return Rejected(Why.SALE_OPEN, f"{sale.amount_fen} fen under {sale.purchase_count}")
@@ -303,21 +274,13 @@ class Orders:
 
     async def _give(self, tx: Transaction, new: NewCommand) -> Accepted | Rejected:
         if not await commands.insert(tx, new):
-            return _reused(new.command_id)  # given for another meter in this very moment
+            return reused(new.command_id)  # given for another meter in this very moment
         given = await commands.find(tx, new.command_id)
         assert given is not None, "just inserted"
         assert given.state is CommandState.QUEUED
         return Accepted(given)
 
 
-def _why_cut(order: SwitchOrder) -> dict[str, Any]:
-    return {} if order.cut_below_fen is None else {"cut_below_fen": order.cut_below_fen}
-
-
 def _is_sellable(amount_fen: object) -> bool:
     """A whole number of fen, within what one sale may be. A bool is no amount."""
     return type(amount_fen) is int and AMOUNT_FEN_MIN <= amount_fen <= AMOUNT_FEN_MAX
-
-
-def _reused(command_id: UUID) -> Rejected:
-    return Rejected(Why.ID_REUSED, str(command_id))

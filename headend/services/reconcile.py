@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headend.domain.alarms import AlarmKind
 from headend.domain.books import Asker, BooksWhy, NotBooked, may_not_ask
 from headend.domain.clock import Clock
 from headend.domain.ledger import AMOUNT_FEN_MAX, AMOUNT_FEN_MIN, Operation
@@ -30,8 +31,6 @@ from headend.store.reconcile import Compared
 
 log = logging.getLogger(__name__)
 
-# The alarm of a meter that the books cannot explain.
-METER_AND_BOOKS_DIFFER = "meter-and-books-differ"
 # Looks come nightly and with every order; an hour later a difference is known.
 RECONCILE_EVERY_S = 3600.0
 
@@ -59,12 +58,12 @@ async def reconcile_all(database: Database, clock: Clock) -> Reconciliation:
             log.warning("meter number %d: %s (%s)", meter_id, found.detail, found.kind.value)
             if found.kind in FREEZES:
                 await sales.freeze(tx, meter_id, found.detail, at)
-                await alarms.raise_alarm(tx, METER_AND_BOOKS_DIFFER, meter_id, found.detail, at)
+                await alarms.raise_alarm(tx, AlarmKind.BOOKS_DIFFER, meter_id, found.detail, at)
         for meter_id in agreeing:
             if await reconcile.close(
                 tx, meter_id, closed_by=None, reason="meter and books agree again", at=at
             ):
-                await alarms.clear_alarm(tx, METER_AND_BOOKS_DIFFER, meter_id, at)
+                await alarms.clear_alarm(tx, AlarmKind.BOOKS_DIFFER, meter_id, at)
                 log.info("meter number %d and the books agree again", meter_id)
     return Reconciliation(
         meters=len(seen),
@@ -111,6 +110,9 @@ async def accept_meter(
 ) -> NotBooked | None:
     """Take what the meter shows now as right: its books begin anew there, and sales go on.
 
+    Where its count lies below one that was used before (an exchange, a cleared account), a new
+    epoch begins: its counts start anew, and no sale of the one before may still be open.
+
     None when done. Money is not moved: whoever finds that some is missing or too much books a
     correction. Above the limit of corrections a second person approves.
     """
@@ -120,6 +122,8 @@ async def accept_meter(
         return NotBooked(BooksWhy.NO_SUCH_ACCOUNT, f"meter number {meter_id} was never read")
     if seen.expected is not None and seen.expected.doubtful:
         return NotBooked(BooksWhy.SALE_OPEN, "a sale may be in its last look, or not: look again")
+    if seen.sale_is_open:
+        return NotBooked(BooksWhy.SALE_OPEN, "a sale is open: cancel it or wait for its end first")
     found = None if seen.expected is None else classify(seen.look, seen.expected)
     if found is not None and found.kind is DifferenceKind.ESCALATED:
         return NotBooked(BooksWhy.SALE_OPEN, found.detail)
@@ -136,10 +140,15 @@ async def accept_meter(
     at = clock.now()
     approver_id = None if approved_by is None else approved_by.operator_id
     await reconcile.begin_anew(
-        tx, seen, operator_id=asked_by.operator_id, approver_id=approver_id, reason=reason
+        tx,
+        seen,
+        epoch=seen.epoch + seen.began_anew,
+        operator_id=asked_by.operator_id,
+        approver_id=approver_id,
+        reason=reason,
     )
     await reconcile.close(tx, meter_id, closed_by=asked_by.operator_id, reason=reason, at=at)
-    await alarms.clear_alarm(tx, METER_AND_BOOKS_DIFFER, meter_id, at)
+    await alarms.clear_alarm(tx, AlarmKind.BOOKS_DIFFER, meter_id, at)
     if seen.look.purchase_count is not None:
         await sales.thaw(
             tx,

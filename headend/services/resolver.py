@@ -10,10 +10,10 @@ from datetime import timedelta
 
 from gateways.line import Line
 from gateways.link import LinkDown
-from gateways.turns import Priority
 from headend.domain.clock import Clock
 from headend.domain.commands import MONEY, Command, CommandKind, CommandState
 from headend.services import settling
+from headend.services.chips import Chips
 from headend.services.conversations import Trace, look, stands_as_ordered
 from headend.services.delivery import RETRY_WAIT, RETRY_WAIT_MAX
 from headend.services.looks import MeterAtWork
@@ -21,7 +21,7 @@ from headend.services.settling import Proof
 from headend.store import attempts, commands, queue, sales
 from headend.store.database import Transact, Transaction
 from protocols.evidence import Verdict, judge
-from protocols.exchange import Evidence, ProtocolError
+from protocols.exchange import CodesRefused, Evidence, ProtocolError
 
 S = CommandState
 
@@ -35,7 +35,8 @@ STALE_BATCH = 100  # escalated in one transaction
 class Resolver:
     """Looks at one unknown command at a time for each line."""
 
-    def __init__(self, transaction: Transact, clock: Clock) -> None:
+    def __init__(self, transaction: Transact, clock: Clock, chips: Chips) -> None:
+        self._chips = chips
         self._transaction = transaction
         self._clock = clock
 
@@ -43,12 +44,12 @@ class Resolver:
         """Look once and settle, or look again later. Raises StoreError."""
         trace = Trace(self._clock, [])
         try:
-            seen = await line.converse(
-                meter.address,
-                trace.follow(look(meter, command, self._clock)),
-                priority=Priority.COMMAND,
-                read_tries=1,
+            seen = await self._chips.converse(
+                line, meter, command, trace.follow(look(meter, command, self._clock))
             )
+        except CodesRefused as error:
+            await self._give_up(command, str(error), trace)
+            return
         except (ProtocolError, LinkDown) as error:
             async with self._transaction() as tx:
                 await commands.look_later(
@@ -68,6 +69,14 @@ class Resolver:
             proof = Proof(at=self._clock.now(), after=after, frames=trace.take())
             verdict = await self._judge(tx, held, seen)
             await self._settle(tx, held, verdict, proof)
+
+    async def _give_up(self, command: Command, why: str, trace: Trace) -> None:
+        """The chip that knows may not be asked any more: a person decides."""
+        async with self._transaction() as tx:
+            held = await commands.find(tx, command.command_id, lock=True)
+            if held is not None and held.state is S.UNKNOWN:
+                proof = Proof(at=self._clock.now(), frames=trace.take())
+                await settling.escalate(tx, held, S.UNKNOWN, proof, why, freeze=True)
 
     async def _judge(self, tx: Transaction, command: Command, seen: Evidence | bool) -> Verdict:
         if isinstance(seen, bool):

@@ -156,6 +156,22 @@ def verify_export(file: TextIO, anchor: Anchor | None = None) -> VerifyReport:
     return verifier.report()
 
 
+def chain_values(file: TextIO) -> dict[int, str]:
+    """The chain of an export by position, once the whole of it is found sound.
+
+    Raises Problem when it is none, or not sound.
+    """
+    verifier, values = Verifier(), {}
+    for row in _read(file):
+        verifier.add(row)
+        if isinstance(row, BookedRow) and row.position is not None and row.chain_sha256 is not None:
+            values[row.position] = row.chain_sha256.hex()
+    report = verifier.report()
+    if report.fault is not None:
+        raise Problem("books-broken", detail=report.fault)
+    return values
+
+
 def parse_anchor(text: str) -> Anchor:
     """ "2026-03-20:<64 hex digits>", as a verification prints it. Raises Problem."""
     day, _, digest = text.partition(":")

@@ -26,11 +26,12 @@ from headend.services import restore_clock
 from headend.services.decisions import Decisions
 from headend.services.delivery import Delivery, LastCheck, no_open_sale
 from headend.services.lines import LineAtWork, LineBook
+from headend.services.patience import Pauses, for_ever
 from headend.services.resolver import Resolver
 from headend.services.rules import Rules
 from headend.store import commands, queue
 from headend.store.database import POOL_CONNECTIONS_MAX, Database, Transaction
-from headend.store.errors import DatabaseAway, StoreError
+from headend.store.errors import DatabaseAway, DiskFull, StoreError
 
 __all__ = ["Rules", "Sender"]
 
@@ -42,7 +43,6 @@ SLOW_LOOK_S = 2.0
 AWAY_RETRY_S = 1.0  # how often an absent database is tried again
 # A line that is down is waited for this long before its task ends; the slow look starts it anew.
 LINE_PATIENCE_S = 30.0
-FAULT_WAIT_S_MAX = 60.0
 # The pool has ten connections, and people want some of them.
 TRANSACTIONS_MAX = 6
 assert TRANSACTIONS_MAX < POOL_CONNECTIONS_MAX
@@ -75,7 +75,7 @@ class Sender:
             last_check=last_check,
             rules=rules,
         )
-        self._resolver = Resolver(self._transaction, clock)
+        self._resolver = Resolver(self._transaction, clock, self._delivery.chips)
         self._decisions = Decisions(clock)
         self._at_work: dict[int, asyncio.Task[None]] = {}
         self._news: dict[int, asyncio.Event] = {}  # by line
@@ -117,7 +117,8 @@ class Sender:
 
     async def _run(self) -> None:
         await self._patiently(self._recover)
-        self._tasks.append(asyncio.create_task(self._listen(), name="sender listens"))
+        listening = for_ever("the ear of the sender", self._listen)
+        self._tasks.append(asyncio.create_task(listening, name="sender listens"))
         while True:
             next_at = await self._patiently(self._look)
             wait_s = self._slow_look_s
@@ -130,7 +131,7 @@ class Sender:
 
     async def _listen(self) -> None:
         async for line_id in self._database.listen(commands.COMMANDS):
-            if line_id:
+            if line_id.isdecimal():
                 self.wake(int(line_id))
             else:
                 self._look_now.set()
@@ -161,13 +162,18 @@ class Sender:
             log.warning("%d commands were interrupted and are taken up again", moved)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it, however long the database is away."""
+        """Do it, however long the database is away, and after a fault of this program too."""
+        pauses = Pauses()
         while True:
             try:
                 done = await work()
-            except StoreError as error:
+            except (DatabaseAway, DiskFull) as error:
                 self._fell(error)
                 await asyncio.sleep(AWAY_RETRY_S)
+            except Exception:
+                # Nothing would be sent, settled or expired any more, and nobody would be told.
+                log.exception("the look for waiting commands met a fault")
+                await asyncio.sleep(pauses.next_s())
             else:
                 self._rose()
                 return done
@@ -176,7 +182,7 @@ class Sender:
 
     async def _work(self, line_id: int) -> None:
         """Carry out whatever waits on one line; ends when nothing does."""
-        is_sound, fault_wait_s = True, AWAY_RETRY_S
+        is_sound, pauses = True, Pauses()
         while True:
             self._news[line_id].clear()
             try:
@@ -192,10 +198,10 @@ class Sender:
                 # A fault of this program: what it had in hand is taken up again, ever more slowly.
                 log.exception("the commands of line %d met a fault", line_id)
                 is_sound = False
-                await asyncio.sleep(fault_wait_s)
-                fault_wait_s = min(2 * fault_wait_s, FAULT_WAIT_S_MAX)
+                await asyncio.sleep(pauses.next_s())
             else:
                 self._rose()
+                pauses.over()
                 if not goes_on and not self._news[line_id].is_set():
                     return
 

@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from headend.domain.commands import Command, CommandKind, CommandState
+from headend.domain.commands import RESETS_COUNTS, Command, CommandKind, CommandState
 from headend.domain.ledger import Operation
 from headend.domain.limits import TOGGLE_GAP, may_toggle_at
 from headend.domain.purchases import SaleState
-from headend.store import attempts, commands, ledger, sales, switches
+from headend.store import attempts, cards, commands, ledger, sales, switches
 from headend.store.commands import NewCommand
 from headend.store.database import Transaction
 from protocols.exchange import Evidence
@@ -60,6 +60,11 @@ async def confirm(
         await give_back(tx, command, SaleState.BURNED, proof)
     elif command.kind is CommandKind.RESTORE:
         await _release(tx, command, proof.at)
+    elif command.details.get("kind") in RESETS_COUNTS:
+        said = f"its registers were put back to zero ({command.details['kind']}): accept the meter"
+        await sales.freeze(tx, command.meter_id, said, proof.at)
+    elif command.kind is CommandKind.CUT and command.details.get("pulse"):
+        await _end_pulse(tx, command, proof.at)
 
 
 async def refuse(
@@ -115,6 +120,7 @@ async def land(tx: Transaction, command: Command, proof: Proof) -> None:
     """The sale of this command is in the meter: its money is spent."""
     assert command.sale_id is not None
     await sales.close(tx, command.sale_id, SaleState.LANDED, proof.at)
+    await cards.sale_ended(tx, command.sale_id, proof.at, "its sale landed another way")
     reserved = await ledger.pending_of_sale(tx, command.sale_id)
     assert reserved is not None, "an open sale has its money reserved"
     decision = proof.decision
@@ -132,6 +138,7 @@ async def give_back(tx: Transaction, command: Command, state: SaleState, proof: 
     """The sale of this command will never land: its money stays with the customer."""
     assert command.sale_id is not None
     await sales.close(tx, command.sale_id, state, proof.at)
+    await cards.sale_ended(tx, command.sale_id, proof.at, f"its sale was {state.value}")
     reserved = await ledger.pending_of_sale(tx, command.sale_id)
     assert reserved is not None, "an open sale has its money reserved"
     decision = proof.decision
@@ -180,16 +187,35 @@ async def take_back(tx: Transaction, command: Command, proof: Proof) -> Command 
 
 
 async def _light_again(tx: Transaction, command: Command, proof: Proof) -> None:
+    await light_again(
+        tx,
+        command.meter_id,
+        proof,
+        restore_id=uuid5(command.command_id, "restore"),
+        ordered_by=command.ordered_by,
+        cause_id=command.command_id,
+    )
+
+
+async def light_again(
+    tx: Transaction,
+    meter_id: int,
+    proof: Proof,
+    *,
+    restore_id: UUID,
+    ordered_by: int,
+    cause_id: UUID | None,
+) -> None:
     """A meter that is cut and has credit again gets light: ordered with the money that pays it.
 
     A cut that still waits is taken back; it was ordered before the money came.
     """
-    await cancel_queued(tx, command.meter_id, {CommandKind.CUT}, proof.at, "credit has arrived")
+    await cancel_queued(tx, meter_id, {CommandKind.CUT}, proof.at, "credit has arrived")
     after = proof.after or Evidence()
     if after.remaining_credit_fen is not None and after.remaining_credit_fen <= 0:
         return  # the meter would open its relay again at once
     dark = (
-        await switches.is_dark(tx, command.meter_id)
+        await switches.is_dark(tx, meter_id)
         if after.relay_closed_bits is None
         else after.relay_closed_bits == 0
     )
@@ -198,19 +224,19 @@ async def _light_again(tx: Transaction, command: Command, proof: Proof) -> None:
     await commands.insert(
         tx,
         NewCommand(
-            command_id=uuid5(command.command_id, "restore"),
-            meter_id=command.meter_id,
+            command_id=restore_id,
+            meter_id=meter_id,
             kind=CommandKind.RESTORE,
-            ordered_by=command.ordered_by,
+            ordered_by=ordered_by,
             ordered_at=proof.at,
             reason="credit has arrived",
             not_before=may_toggle_at(
                 CommandKind.RESTORE,
-                await switches.last_switch(tx, command.meter_id),
+                await switches.last_switch(tx, meter_id),
                 proof.at,
                 TOGGLE_GAP,
             ),
-            cause_id=command.command_id,
+            cause_id=cause_id,
         ),
     )
 
@@ -230,6 +256,54 @@ async def _release(tx: Transaction, command: Command, at: datetime) -> None:
             approved_by=command.approved_by,
             ordered_at=at,
             reason="the relay is closed: the meter's own ledger decides again",
+            cause_id=command.command_id,
+        ),
+    )
+
+
+async def release_again(tx: Transaction, command: Command, proof: Proof) -> None:
+    """A release that was not carried out: the relay still stands as it was forced, so letting go of
+    it is ordered anew, by whoever found out, or by who ordered it where nobody could deliver it."""
+    decision = proof.decision
+    await commands.insert(
+        tx,
+        NewCommand(
+            command_id=uuid5(command.command_id, "release"),
+            meter_id=command.meter_id,
+            kind=CommandKind.RELEASE,
+            ordered_by=command.ordered_by if decision is None else decision.operator_id,
+            ordered_at=proof.at,
+            reason="the relay was not let go of: once more",
+            cause_id=command.command_id,
+        ),
+    )
+
+
+async def _end_pulse(tx: Transaction, command: Command, at: datetime) -> None:
+    """The test has opened its circuit, and is proved: light again, as soon as the relay may move.
+
+    A circuit that carried nothing before the test gets no light from it: it is only let go of, or
+    left as it was where it was held open before.
+    """
+    attempt = await attempts.newest(tx, command.command_id)
+    was_dark = attempt is not None and attempt.before.relay_closed_bits == 0
+    if was_dark and attempt is not None and attempt.before.forced:
+        return
+    await commands.insert(
+        tx,
+        NewCommand(
+            command_id=uuid5(command.command_id, "restore"),
+            meter_id=command.meter_id,
+            kind=CommandKind.RELEASE if was_dark else CommandKind.RESTORE,
+            ordered_by=command.ordered_by,
+            ordered_at=at,
+            reason=f"end of the pulse test: {command.reason}",
+            not_before=may_toggle_at(
+                CommandKind.RESTORE,
+                await switches.last_switch(tx, command.meter_id),
+                at,
+                TOGGLE_GAP,
+            ),
             cause_id=command.command_id,
         ),
     )

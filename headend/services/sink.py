@@ -15,8 +15,10 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from headend.store.errors import DatabaseAway
+from headend.services.patience import Pauses
+from headend.store.errors import DatabaseAway, DatabaseRefused, DiskFull, StoreError
 from headend.store.nights import Gap, Look
 from headend.store.spool import Spool, SpoolFull
 
@@ -28,6 +30,8 @@ BATCH_ROWS_MAX = 500  # one transaction; larger gains nothing (bench/readings.py
 # Waiting this long lets the readings of many lines share one commit.
 GATHER_S = 0.1
 AWAY_RETRY_S = 1.0  # how often an absent database is tried again
+# A person who asked for a reading waits this long for its commit, which takes milliseconds.
+KEPT_S_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +57,12 @@ class Sink:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._awaited: dict[int, asyncio.Event] = {}  # by id() of the look
+        self._on_safe: dict[int, Callable[[], None]] = {}  # by id() of the look
         self._stored = 0
         self._away = False
         self._spool_refused = False
+        self._rows_max = BATCH_ROWS_MAX
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -82,12 +89,31 @@ class Sink:
         """Wait until everything given so far is in the database."""
         await self._idle.wait()
 
-    async def put_look(self, look: Look) -> None:
-        """Take one reading. Waits only while the oldest ones are being written to disk."""
+    async def put_look(self, look: Look, on_safe: Callable[[], None] | None = None) -> None:
+        """Take one reading. Waits only while the oldest ones are being written to disk. `on_safe`
+        is called once the reading outlives this program: in the database, or on disk."""
+        if on_safe is not None:
+            self._on_safe[id(look)] = on_safe
         self._looks.append(look)
         self._touch()
         if len(self._looks) > self._waiting_max:
             await self._to_spool(self._waiting_max // 2)
+
+    async def keep_look(self, look: Look) -> bool:
+        """Take one reading and come back once the database has it, whatever else waits.
+
+        False: it waits like every other, because the database is away or slow.
+        """
+        stored = self._awaited[id(look)] = asyncio.Event()
+        try:
+            await self.put_look(look)
+            if not self._away:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(KEPT_S_MAX):
+                        await stored.wait()
+        finally:
+            del self._awaited[id(look)]
+        return stored.is_set()
 
     def put_gap(self, gap: Gap) -> None:
         """Take the reason why a cell is still empty; a later one replaces it."""
@@ -108,6 +134,7 @@ class Sink:
         self._wake.set()
 
     async def _run(self) -> None:
+        pauses = Pauses()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -115,31 +142,62 @@ class Sink:
             while self._looks or self._gaps or not self._spool.is_empty:
                 try:
                     await self._store_some()
-                except DatabaseAway as error:
+                except (DatabaseAway, DiskFull) as error:
                     self._fell(error)
                     await asyncio.sleep(AWAY_RETRY_S)
+                except DatabaseRefused as error:
+                    await self._find_the_refused(error)
+                except Exception:
+                    log.exception("readings wait: storing them met a fault")
+                    await asyncio.sleep(pauses.next_s())
                 else:
                     self._rose()
+                    pauses.over()
+                    self._rows_max = min(2 * self._rows_max, BATCH_ROWS_MAX)
             if not self._wake.is_set():
                 self._idle.set()
 
     async def _store_some(self) -> None:
         """One transaction. Nothing is forgotten before its commit was heard."""
         if not self._spool.is_empty:
-            part = await asyncio.to_thread(self._spool.peek, BATCH_ROWS_MAX)
+            part = await asyncio.to_thread(self._spool.peek, self._rows_max)
             await self._save(part.looks, ())
             await asyncio.to_thread(self._spool.forget, part)
             self._stored += len(part.looks)
             return
-        looks = [self._looks[i] for i in range(min(BATCH_ROWS_MAX, len(self._looks)))]
-        gaps = list(self._gaps.values())[:BATCH_ROWS_MAX]
+        looks = [self._looks[i] for i in range(min(self._rows_max, len(self._looks)))]
+        gaps = list(self._gaps.values())[: self._rows_max - len(looks)]
         await self._save(looks, gaps)
-        for _ in looks:
+        for look in looks:
             self._looks.popleft()
+            if (stored := self._awaited.get(id(look))) is not None:
+                stored.set()
+            self._is_safe(look)
         for gap in gaps:
             if self._gaps.get((gap.night_id, gap.meter_id)) is gap:
                 del self._gaps[gap.night_id, gap.meter_id]
         self._stored += len(looks)
+
+    async def _find_the_refused(self, error: DatabaseRefused) -> None:
+        """One row that the database will never take must not hold up all others.
+
+        Smaller and smaller batches find it. A reading is set aside on disk, as it is: put back into
+        the spool's folder, it is stored at the next start. A gap is said and forgotten.
+        """
+        if self._rows_max > 1:
+            self._rows_max = max(1, self._rows_max // 8)
+            return
+        aside = self._spool.folder.with_name(f"{self._spool.folder.name}-refused")
+        if not self._spool.is_empty:
+            part = await asyncio.to_thread(self._spool.peek, 1)
+            await asyncio.to_thread(_set_aside, aside, part.looks)
+            await asyncio.to_thread(self._spool.forget, part)
+        elif self._looks:
+            await asyncio.to_thread(_set_aside, aside, [self._looks[0]])
+            self._is_safe(self._looks.popleft())
+        else:
+            self._gaps.pop(next(iter(self._gaps)))
+        log.error("%s A reading was set aside in %s", error, aside)
 
     async def _to_spool(self, keep: int) -> None:
         moved = [self._looks.popleft() for _ in range(len(self._looks) - keep)]
@@ -153,8 +211,14 @@ class Sink:
             self._spool_refused = True
         else:
             self._spool_refused = False
+            for look in moved:
+                self._is_safe(look)
 
-    def _fell(self, error: DatabaseAway) -> None:
+    def _is_safe(self, look: Look) -> None:
+        if (on_safe := self._on_safe.pop(id(look), None)) is not None:
+            on_safe()
+
+    def _fell(self, error: StoreError) -> None:
         if not self._away:
             log.warning("readings wait, the database is away: %s", error)
         self._away = True
@@ -163,3 +227,7 @@ class Sink:
         if self._away:
             log.info("the database is back, %d readings wait", len(self._looks))
         self._away = False
+
+
+def _set_aside(folder: Path, looks: Sequence[Look]) -> None:
+    Spool(folder).append(looks)

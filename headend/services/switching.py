@@ -39,7 +39,7 @@ def last_check(clock: Clock) -> LastCheck:
         if objection is None:
             return None
         # Light waits for the technician to finish; a bulk job keeps its own list.
-        waits = command.kind is CommandKind.RESTORE and command.bulk_id is None
+        waits = command.kind is not CommandKind.CUT and command.bulk_id is None
         return Held(objection, now + LOCK_OUT_LOOK if waits else None)
 
     return check

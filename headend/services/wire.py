@@ -18,6 +18,7 @@ from headend.domain.clock import SystemClock
 from headend.domain.problems import Problem
 from headend.services.looks import explain_gap
 from headend.services.scan import ask_unit, scan
+from headend.services.scan_dlt645 import scan_dlt645
 from protocols.catalog import load_meter_types
 from protocols.exchange import ProtocolError
 from protocols.meter_type import Address
@@ -71,6 +72,13 @@ async def scan_wire(url: str, units: Iterable[int]) -> AsyncIterator[dict[str, o
     """`scan` on a bare wire."""
     async with wire(url) as line:
         async for row in scan(line, units):
+            yield row
+
+
+async def scan_dlt645_wire(url: str) -> AsyncIterator[dict[str, object]]:
+    """`scan_dlt645` on a bare wire."""
+    async with wire(url) as line:
+        async for row in scan_dlt645(line):
             yield row
 
 

@@ -142,9 +142,12 @@ async def before_sale(tx: Transaction, sale_id: UUID) -> Evidence | None:
     """What the meter showed before the first copy of a sale left; None when none ever did."""
     record = await tx.value(
         """
-        SELECT before FROM attempt JOIN command USING (command_id)
-        WHERE sale_id = %s AND command.kind = 'top_up' ORDER BY attempt_no LIMIT 1""",
-        sale_id,
+        SELECT coalesce(
+            (SELECT before FROM card_sale WHERE sale_id = %(sale_id)s),
+            (SELECT before FROM attempt JOIN command USING (command_id)
+                WHERE sale_id = %(sale_id)s AND command.kind = 'top_up'
+                ORDER BY attempt_no LIMIT 1))""",
+        named={"sale_id": sale_id},
     )
     return None if record is None else from_record(record)
 

@@ -21,6 +21,7 @@ from headend.domain.bulk import (
     JobState,
 )
 from headend.domain.commands import CommandKind
+from headend.domain.roles import Whose, scope_of
 from headend.domain.supply import Rule
 from headend.store.database import Row, Transaction
 
@@ -99,6 +100,14 @@ async def insert_job(tx: Transaction, job: Job, items: Sequence[NewItem]) -> Non
     )
 
 
+async def one_wish_at_a_time(tx: Transaction, bulk_id: UUID) -> None:
+    """Equal wishes in the same instant are planned one after the other: the second finds the first.
+
+    Held until this transaction ends.
+    """
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", f"bulk {bulk_id}")
+
+
 async def find_job(tx: Transaction, bulk_id: UUID) -> Job | None:
     """The job, or None."""
     row = await tx.row(_JOB + " WHERE bulk_id = %s", bulk_id)
@@ -112,13 +121,34 @@ async def lock_job(tx: Transaction, bulk_id: UUID) -> Job | None:
 
 
 async def list_jobs(
-    tx: Transaction, *, states: Collection[JobState] = tuple(JobState), limit: int = 100
+    tx: Transaction,
+    *,
+    states: Collection[JobState] = tuple(JobState),
+    whose: Whose = None,
+    before: tuple[datetime, UUID] | None = None,
+    limit: int = 100,
 ) -> list[Job]:
-    """Jobs in any of the states, newest first."""
+    """Jobs in any of the states, newest first. `whose`: all meters of which are in this scope;
+    `before`: past that one."""
     rows = await tx.rows(
-        _JOB + " WHERE state = ANY(%s) ORDER BY planned_at DESC, bulk_id LIMIT %s",
-        [state.value for state in states],
-        limit,
+        _JOB
+        + """
+        WHERE state = ANY(%(states)s)
+            AND (%(at)s::timestamptz IS NULL OR planned_at < %(at)s
+                OR planned_at = %(at)s AND bulk_id > %(id)s::uuid)
+            AND (%(sites)s::integer[] IS NULL OR NOT EXISTS (
+                SELECT FROM bulk_item AS item JOIN meter USING (meter_id) LEFT JOIN room
+                    USING (room_id)
+                WHERE item.bulk_id = bulk_job.bulk_id AND NOT (meter.site_id = ANY(%(sites)s)
+                    OR coalesce(room.building_id = ANY(%(buildings)s), false))))
+        ORDER BY planned_at DESC, bulk_id LIMIT %(limit)s""",
+        named={
+            **scope_of(whose).named(),
+            "states": [state.value for state in states],
+            "at": None if before is None else before[0],
+            "id": None if before is None else before[1],
+            "limit": limit,
+        },
     )
     return [_job(row) for row in rows]
 
@@ -206,3 +236,14 @@ async def begin_batch(tx: Transaction, bulk_id: UUID, batch: int, at: datetime) 
 async def end_batch(tx: Transaction, bulk_id: UUID, at: datetime) -> None:
     """A batch is over; the pause runs from here."""
     await tx.execute("UPDATE bulk_job SET batch_ended_at = %s WHERE bulk_id = %s", at, bulk_id)
+
+
+async def is_within(tx: Transaction, bulk_id: UUID, sites: Collection[int]) -> bool:
+    """Whether every meter of the job is on one of these sites."""
+    outside: bool = await tx.value(
+        "SELECT EXISTS (SELECT FROM bulk_item JOIN meter USING (meter_id)"
+        " WHERE bulk_id = %s AND NOT site_id = ANY(%s))",
+        bulk_id,
+        list(sites),
+    )
+    return not outside

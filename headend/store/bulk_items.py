@@ -116,23 +116,22 @@ async def ordered_in(tx: Transaction, bulk_id: UUID, batch: int) -> int:
 
 
 async def ordered(
-    tx: Transaction,
-    bulk_id: UUID,
-    meter_id: int,
-    command_id: UUID,
-    *,
-    batch: int,
-    at: datetime,
+    tx: Transaction, bulk_id: UUID, accepted: Mapping[int, UUID], *, batch: int, at: datetime
 ) -> None:
-    """A meter's command was accepted in this transaction."""
+    """Commands that were accepted in this transaction, by meter."""
+    if not accepted:
+        return
     await tx.execute(
-        "UPDATE bulk_item SET state = 'ordered', batch = %s, command_id = %s, changed_at = %s"
-        " WHERE bulk_id = %s AND meter_id = %s",
+        """
+        UPDATE bulk_item
+        SET state = 'ordered', batch = %s, command_id = given.command_id, changed_at = %s
+        FROM unnest(%s::integer[], %s::uuid[]) AS given (meter_id, command_id)
+        WHERE bulk_id = %s AND bulk_item.meter_id = given.meter_id""",
         batch,
-        command_id,
         at,
+        list(accepted),
+        list(accepted.values()),
         bulk_id,
-        meter_id,
     )
 
 

@@ -1,4 +1,8 @@
-"""Chains from money received to light on: a top-up, and the restore that follows from it."""
+"""Chains from money received to light on: a top-up, and the restore that follows from it.
+
+Where the money is in the platform, a payment is in the balance at once and its restore is the whole
+chain; the chain then goes by the id of that restore.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ FORGOTTEN_AFTER = timedelta(days=7)
 class Chain:
     """The instants of one payment's way to light."""
 
-    command_id: UUID  # the top-up
+    command_id: UUID  # the top-up; of a payment into the platform, its restore
     meter_id: int
     meter: str
     amount_fen: int
@@ -32,13 +36,29 @@ _CHAIN: Final[LiteralString] = """
     SELECT paid.command_id, paid.meter_id, meter.name, paid.amount_fen, paid.ordered_at,
         (SELECT min(sent_at) FROM attempt WHERE attempt.command_id = paid.command_id),
         CASE WHEN paid.state = 'confirmed' THEN paid.changed_at END,
-        CASE WHEN light.state = 'confirmed' THEN light.changed_at END,
+        CASE WHEN light.state = 'confirmed' THEN light.changed_at
+            -- It had cut itself, and closed by itself with the money: the look says so.
+            WHEN light.state IS NULL AND paid.state = 'confirmed' AND EXISTS (
+                SELECT FROM attempt WHERE attempt.command_id = paid.command_id
+                    AND attempt.outcome = 'applied' AND (after ->> 'relay_closed_bits')::int > 0)
+                THEN paid.changed_at END,
         CASE WHEN light.state IS NULL THEN paid.kind || ' is ' || paid.state
             ELSE light.kind || ' is ' || light.state END
         || CASE WHEN coalesce(light.outcome, paid.outcome) = '' THEN ''
             ELSE ', ' || coalesce(light.outcome, paid.outcome) END
     FROM command AS paid JOIN meter USING (meter_id)
     LEFT JOIN command AS light ON light.cause_id = paid.command_id AND light.kind = 'restore'"""
+
+
+_PLATFORM_CHAIN: Final[LiteralString] = """
+    SELECT light.command_id, light.meter_id, meter.name, transfer.amount_fen, transfer.at,
+        (SELECT min(sent_at) FROM attempt WHERE attempt.command_id = light.command_id),
+        transfer.at, CASE WHEN light.state = 'confirmed' THEN light.changed_at END,
+        light.kind || ' is ' || light.state
+            || CASE WHEN light.outcome = '' THEN '' ELSE ', ' || light.outcome END
+    FROM command AS light JOIN meter USING (meter_id)
+    JOIN transfer ON transfer.transfer_id::text = light.details ->> 'payment_id'
+    WHERE light.kind = 'restore' AND light.details ? 'payment_id'"""
 
 
 async def without_light(tx: Transaction, now: datetime) -> list[Chain]:
@@ -58,12 +78,24 @@ async def without_light(tx: Transaction, now: datetime) -> list[Chain]:
         ORDER BY paid.ordered_at, paid.command_id""",
         now - FORGOTTEN_AFTER,
     )
-    return [_chain(row) for row in rows]
+    rows += await tx.rows(
+        _PLATFORM_CHAIN
+        + """
+            AND light.state NOT IN ('confirmed', 'cancelled') AND light.ordered_at > %s
+            AND NOT EXISTS (SELECT FROM command AS other
+                WHERE other.meter_id = light.meter_id AND other.kind = 'restore'
+                    AND other.state = 'confirmed' AND other.ordered_at > light.ordered_at)
+        ORDER BY transfer.at, light.command_id""",
+        now - FORGOTTEN_AFTER,
+    )
+    return sorted((_chain(row) for row in rows), key=lambda chain: chain.paid_at)
 
 
 async def find(tx: Transaction, command_id: UUID) -> Chain | None:
-    """The chain that begins with this top-up."""
+    """The chain of this top-up, or of this restore that follows from a payment."""
     row = await tx.row(_CHAIN + " WHERE paid.kind = 'top_up' AND paid.command_id = %s", command_id)
+    if row is None:
+        row = await tx.row(_PLATFORM_CHAIN + " AND light.command_id = %s", command_id)
     return _chain(row) if row else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,8 +35,10 @@ async def record_checks(tx: Transaction, checks: Sequence[ClockCheck]) -> None:
         )
 
 
-async def last_checks(tx: Transaction) -> dict[int, ClockCheck]:
-    """The newest check of every live meter that was ever checked."""
+async def last_checks(
+    tx: Transaction, meter_ids: Collection[int] | None = None
+) -> dict[int, ClockCheck]:
+    """The newest check of every live meter that was ever checked, or of these alone."""
     rows = await tx.rows(
         """
         SELECT meter_id, newest.checked_at, newest.drift_s, newest.meter_clock_s
@@ -44,7 +46,9 @@ async def last_checks(tx: Transaction) -> dict[int, ClockCheck]:
             SELECT checked_at, drift_s, meter_clock_s FROM meter_clock
             WHERE meter_clock.meter_id = meter.meter_id ORDER BY checked_at DESC LIMIT 1
         ) AS newest
-        WHERE retired_at IS NULL"""
+        WHERE retired_at IS NULL AND (%(meters)s::integer[] IS NULL
+            OR meter_id = ANY(%(meters)s))""",
+        named={"meters": None if meter_ids is None else list(meter_ids)},
     )
     return {row[0]: _check(*row) for row in rows}
 

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from headend.store.database import Row, Transaction
 
+# Beside the states: the meter's security chip refused a code of ours.
+WRONG_CODE: Final = "wrong_code"
 LATE: Final = "late"  # beside the states: a tenant has paid and the light is still off
 
 # Events of transactions that run at the same time become visible out of order. A hole in the
@@ -18,7 +20,7 @@ HOLE_FILLS_S = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandEvent:
-    """One change of a command's state, or one `late`."""
+    """One change of a command's state, one `late` or one `wrong_code`."""
 
     event_id: int
     command_id: UUID
@@ -105,6 +107,33 @@ async def tell_late(
     )
     if touched != 1:
         return False
+    await _tell(tx, command_id, LATE, at, note)
+    return True
+
+
+async def tell_wrong_code(tx: Transaction, command_id: UUID, at: datetime, note: str) -> None:
+    """The meter's chip refused a code under this command: what it may count, we count."""
+    await _tell(tx, command_id, WRONG_CODE, at, note)
+
+
+async def wrong_codes(tx: Transaction, meter_id: int) -> int:
+    """How many codes the chip of a meter refused since its last proved purchase left, or since a
+    person accepted the meter anew."""
+    found: int = await tx.value(
+        """
+        SELECT count(*) FROM command_event AS told JOIN command USING (command_id)
+        WHERE command.meter_id = %(meter_id)s AND new_state = %(wrong_code)s
+            AND told.at >= greatest('-infinity',
+                (SELECT max(sent_at) FROM attempt WHERE attempt.meter_id = %(meter_id)s
+                    AND attempt.outcome = 'applied' AND attempt.kind IN ('top_up', 'burn')),
+                (SELECT max(thawed_at) FROM sales_freeze AS stop
+                    WHERE stop.meter_id = %(meter_id)s AND thawed_by IS NOT NULL))""",
+        named={"meter_id": meter_id, "wrong_code": WRONG_CODE},
+    )
+    return found
+
+
+async def _tell(tx: Transaction, command_id: UUID, told: str, at: datetime, note: str) -> None:
     await tx.execute(
         """
         WITH told AS (
@@ -112,12 +141,11 @@ async def tell_late(
             SELECT command_id, meter_id, kind, state, %s, %s, %s FROM command WHERE command_id = %s
             RETURNING event_id)
         SELECT pg_notify('command_events', event_id::text) FROM told""",
-        LATE,
+        told,
         at,
         note,
         command_id,
     )
-    return True
 
 
 def _hole() -> str:

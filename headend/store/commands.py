@@ -6,7 +6,7 @@ event for each. Instants are the caller's, so that a simulation has one clock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -49,16 +49,27 @@ class NewCommand:
     cause_id: UUID | None = None
 
 
+_INSERT: Final = """
+    INSERT INTO command (command_id, meter_id, kind, amount_fen, purchase_count, sale_id,
+        details, ordered_by, approved_by, reason, cause_id, bulk_id, ordered_at, changed_at,
+        not_before, expires_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT (command_id) DO NOTHING"""
+
+
 async def insert(tx: Transaction, new: NewCommand) -> bool:
     """Queue an order and wake its line's sender; False when its id is already taken."""
+    return await tx.execute(_INSERT, *_row_of(new)) == 1
+
+
+async def insert_many(tx: Transaction, new: Sequence[NewCommand]) -> int:
+    """Queue many orders and wake their senders; how many had an id that was not taken yet."""
+    return await tx.execute_many(_INSERT, [_row_of(one) for one in new]) if new else 0
+
+
+def _row_of(new: NewCommand) -> tuple[Any, ...]:
     not_before = new.not_before or new.ordered_at
-    touched = await tx.execute(
-        """
-        INSERT INTO command (command_id, meter_id, kind, amount_fen, purchase_count, sale_id,
-            details, ordered_by, approved_by, reason, cause_id, bulk_id, ordered_at, changed_at,
-            not_before, expires_at)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-        ON CONFLICT (command_id) DO NOTHING""",
+    return (
         new.command_id,
         new.meter_id,
         new.kind.value,
@@ -76,7 +87,6 @@ async def insert(tx: Transaction, new: NewCommand) -> bool:
         not_before,
         not_before + EXPIRES_AFTER[new.kind],
     )
-    return touched == 1
 
 
 async def find(tx: Transaction, command_id: UUID, *, lock: bool = False) -> Command | None:
@@ -88,6 +98,14 @@ async def find(tx: Transaction, command_id: UUID, *, lock: bool = False) -> Comm
     return as_command(row) if row else None
 
 
+async def find_many(tx: Transaction, command_ids: Collection[UUID]) -> dict[UUID, Command]:
+    """Those of these commands that exist, by id."""
+    rows = await tx.rows(
+        f"SELECT {COLUMNS} FROM command WHERE command_id = ANY(%s)", list(command_ids)
+    )
+    return {command.command_id: command for command in map(as_command, rows)}
+
+
 async def listing(
     tx: Transaction,
     *,
@@ -96,9 +114,10 @@ async def listing(
     kinds: Collection[CommandKind] | None = None,
     bulk_id: UUID | None = None,
     since: datetime | None = None,
+    before: tuple[datetime, UUID] | None = None,
     limit: int = 100,
 ) -> list[Command]:
-    """Commands that match everything given, newest first."""
+    """Commands that match everything given, newest first; `before`: past that one."""
     rows = await tx.rows(
         f"""
         SELECT {COLUMNS} FROM command
@@ -107,6 +126,8 @@ async def listing(
             AND (%(kinds)s::text[] IS NULL OR kind = ANY(%(kinds)s))
             AND (%(bulk_id)s::uuid IS NULL OR bulk_id = %(bulk_id)s)
             AND (%(since)s::timestamptz IS NULL OR ordered_at >= %(since)s)
+            AND (%(at)s::timestamptz IS NULL OR ordered_at < %(at)s
+                OR ordered_at = %(at)s AND command_id > %(id)s::uuid)
         ORDER BY ordered_at DESC, command_id LIMIT %(limit)s""",
         named={
             "meters": None if meter_ids is None else list(meter_ids),
@@ -114,10 +135,25 @@ async def listing(
             "kinds": None if kinds is None else [kind.value for kind in kinds],
             "bulk_id": bulk_id,
             "since": since,
+            "at": None if before is None else before[0],
+            "id": None if before is None else before[1],
             "limit": limit,
         },
     )
     return [as_command(row) for row in rows]
+
+
+async def is_open_setting(tx: Transaction, meter_id: int, kinds: Collection[str]) -> bool:
+    """Whether a CONFIGURE of one of these settings has not ended yet."""
+    found: bool = await tx.value(
+        """
+        SELECT EXISTS (SELECT FROM command WHERE meter_id = %s AND kind = 'configure'
+            AND state IN ('queued', 'claimed', 'sent', 'unknown', 'escalated')
+            AND details ->> 'kind' = ANY(%s))""",
+        meter_id,
+        list(kinds),
+    )
+    return found
 
 
 async def move(

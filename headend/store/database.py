@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, LiteralString, TypeAlias
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors as pg_errors
@@ -31,6 +32,8 @@ CONNECT_S_MAX = 5
 # The pool gives up an attempt after this and makes a fresh one for the next who asks. Short,
 # because its waits double: after an outage of a minute it would sleep another one.
 RECONNECT_S_MAX = 3.0
+# A connection that was used less long ago than this is believed to be alive.
+RESTED_S = 1.0
 # An idle listener does not notice that its server is gone: it asks this often.
 LISTEN_LOOK_S = 5.0
 LISTEN_RETRY_S = 1.0
@@ -55,6 +58,17 @@ class Transaction:
         Parameters are given in order (%s) or, as `named`, by name (%(name)s).
         """
         cursor = await self.connection.execute(query, values if named is None else named)
+        return cursor.rowcount
+
+    async def execute_many(
+        self, query: LiteralString, values: Sequence[Sequence[Parameter]]
+    ) -> int:
+        """Run one statement for each set of values, without waiting between two of them.
+
+        Returns how many rows all of them touched.
+        """
+        cursor = self.connection.cursor()
+        await cursor.executemany(query, values)
         return cursor.rowcount
 
     async def rows(
@@ -96,6 +110,7 @@ class Database:
         """`conninfo`: a postgresql:// URL or libpq's key=value text. Raises DatabaseRefused."""
         self.conninfo = session_conninfo(conninfo, application_name)
         self._away = False
+        self._used_s: WeakKeyDictionary[psycopg.AsyncConnection[Row], float] = WeakKeyDictionary()
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] = AsyncConnectionPool(
             self.conninfo,
             open=False,
@@ -103,7 +118,7 @@ class Database:
             max_size=connections_max,
             timeout=CONNECT_S_MAX,
             reconnect_timeout=RECONNECT_S_MAX,
-            check=AsyncConnectionPool.check_connection,
+            check=self._check_if_rested,
             name=application_name,
         )
 
@@ -133,6 +148,7 @@ class Database:
             with translated(self.conninfo):
                 async with self._pool.connection() as connection, connection.transaction():
                     yield Transaction(connection)
+                    self._used_s[connection] = asyncio.get_running_loop().time()
         except PoolTimeout:
             error = await self._why_away()
             self._fell(error)
@@ -165,6 +181,14 @@ class Database:
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
                 log.debug("listening on %s was interrupted: %s", channel, error)
                 await asyncio.sleep(LISTEN_RETRY_S)
+
+    async def _check_if_rested(self, connection: psycopg.AsyncConnection[Row]) -> None:
+        """An idle connection does not notice that it lost its server: one that has rested is asked
+        before it is used. One that worked a moment ago is not: that would be a round trip more in
+        each transaction of a busy moment, and its first statement tells as well."""
+        rested_s = asyncio.get_running_loop().time() - self._used_s.get(connection, -RESTED_S)
+        if rested_s > RESTED_S:
+            await AsyncConnectionPool.check_connection(connection)
 
     async def _why_away(self) -> DatabaseAway:
         try:

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import fcntl
 import functools
 import logging
 import os
@@ -25,11 +23,11 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
+from headend.store.child import OwnerLock, bound_log, in_the_child, open_log, read_from
 from headend.store.embedded_errors import explain, explain_os_error
-from headend.store.errors import FolderBusy, FolderUnusable, StoreError
+from headend.store.errors import FolderUnusable, StoreError
 from headend.store.postmaster import Postmaster, pid_file_of, server_of
 from headend.store.programs import ENVIRONMENT, DatabaseUser, choose_user, find_programs
 
@@ -39,8 +37,6 @@ PORT = 5432  # only names the socket file; nothing listens on it
 ROLE = "headend"
 # sun_path holds 108 bytes with the final zero (unix(7)).
 SOCKET_PATH_BYTES_MAX = 107
-# The log is copied aside and emptied at this size: two files, 16 MB, weeks of a healthy server.
-LOG_BYTES_MAX = 8 << 20
 # A fast shutdown writes a checkpoint; a slow card may need this long. Then we stop it hard, which
 # costs the next start a recovery and loses nothing.
 STOP_S_MAX = 30.0
@@ -68,6 +64,9 @@ SETTINGS = {
     # A committed reading is on the disk. This is the promise `kill -9` is tested against.
     "fsync": "on",
     "synchronous_commit": "on",
+    # Plans made while a table was small are made anew once it has grown, and this notices that: a
+    # bulk job fills the table of orders within seconds.
+    "autovacuum_naptime": "10s",
     # Nobody replicates from the embedded server: less to write for each reading.
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -81,9 +80,6 @@ SETTINGS = {
     "max_locks_per_transaction": "256",
 }
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 class EmbeddedPostgres:
     """One PostgreSQL server in `folder`, owned by this process from start() to stop()."""
@@ -95,7 +91,7 @@ class EmbeddedPostgres:
         self._private = self.folder / "private"
         self._cluster = self._private / "cluster"
         self._log_file = self.folder / "postgres.log"
-        self._lock_fd: int | None = None
+        self._lock = OwnerLock(self.folder)
         self._user: DatabaseUser | None = None
         self._programs = Path()
         self._server: Postmaster | None = None
@@ -111,12 +107,12 @@ class EmbeddedPostgres:
 
         Waits as long as recovery takes. Raises StoreError, each one sentence.
         """
-        assert self._lock_fd is None, "started twice"
+        assert not self._lock.is_held, "started twice"
         try:
             await asyncio.to_thread(self._prepare)
             await self._start_server()
         except BaseException:
-            self._unlock()
+            self._lock.release()
             raise
         self._watch = asyncio.create_task(self._tend(), name="embedded postgres")
         return conninfo_of(self.folder)
@@ -131,7 +127,7 @@ class EmbeddedPostgres:
         if self._server is not None:
             await self._server.stop(STOP_S_MAX)
             self._server = None
-        self._unlock()
+        self._lock.release()
 
     def _prepare(self) -> None:
         """Everything before the server runs; may take a second, hence in a thread."""
@@ -141,39 +137,13 @@ class EmbeddedPostgres:
                 # The database's user may pass through, nobody may look around.
                 self.folder.chmod(0o711)
             self._user = choose_user(self.folder, self._private)
-            self._lock()
+            self._lock.take()
             self._programs = find_programs(self._user, self.folder)
             self._make_private_folder(self._user)
             if not (self._cluster / "PG_VERSION").exists():
                 self._init_cluster(self._user)
         except OSError as error:
             raise explain_os_error(self.folder, error) from error
-
-    def _lock(self) -> None:
-        path = self.folder / "owner.lock"
-        # No following of links: where the folder is not ours, root must not be led elsewhere.
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(fd, 32).decode(errors="replace").strip()
-            os.close(fd)
-            raise FolderBusy(self.folder, owner or "unknown") from None
-        if former := os.read(fd, 32).decode(errors="replace").strip():
-            log.info(
-                "the lock of process %s on %s is stale: its owner ended without letting go",
-                former,
-                self.folder,
-            )
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._lock_fd = fd
-
-    def _unlock(self) -> None:
-        if self._lock_fd is not None:
-            os.ftruncate(self._lock_fd, 0)  # let go in good order: the next owner sees no pid
-            os.close(self._lock_fd)
-            self._lock_fd = None
 
     def _make_private_folder(self, user: DatabaseUser) -> None:
         self._private.mkdir(mode=0o700, exist_ok=True)
@@ -225,7 +195,7 @@ class EmbeddedPostgres:
             await server.stop(STOP_S_MAX)
             raise
         if not ready:
-            raise explain(self.folder, _read_from(self._log_file, log_begins_at))
+            raise explain(self.folder, read_from(self._log_file, log_begins_at))
         self._server = server
 
     def _remove_stale_files(self) -> None:
@@ -247,8 +217,7 @@ class EmbeddedPostgres:
     def _spawn(self, user: DatabaseUser) -> subprocess.Popen[bytes]:
         settings = SETTINGS | self._timescale_settings()
         arguments = [part for item in settings.items() for part in ("-c", "=".join(item))]
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        log_fd = os.open(self._log_file, flags, 0o640)
+        log_fd = open_log(self._log_file)
         try:
             return subprocess.Popen(
                 [str(self._programs / "bin" / "postgres"), "-D", str(self._cluster), *arguments],
@@ -257,7 +226,8 @@ class EmbeddedPostgres:
                 stderr=log_fd,
                 env=ENVIRONMENT,
                 cwd="/",
-                preexec_fn=_in_the_child(user),  # noqa: PLW1509  see there
+                # SIGINT is PostgreSQL's fast, clean shutdown.
+                preexec_fn=in_the_child(user, signal.SIGINT),  # noqa: PLW1509  see there
             )
         finally:
             os.close(log_fd)
@@ -282,7 +252,7 @@ class EmbeddedPostgres:
                 async with asyncio.timeout(TEND_S):
                     await self._server.wait_ended()
             except TimeoutError:
-                await asyncio.to_thread(_bound_log, self._log_file)
+                await asyncio.to_thread(bound_log, self._log_file)
                 continue
             log.error("the database died (%s): starting it again", self._server.how_it_ended())
             await self._restart()
@@ -336,26 +306,6 @@ def _socket_folder(private: Path) -> str:
     return f"/proc/{os.getpid()}/fd/{fd}"
 
 
-def _in_the_child(user: DatabaseUser) -> Callable[[], None]:
-    """What the child does between fork and exec. Only system calls: the parent has threads."""
-    parent = os.getpid()
-    uid, gid, drops = user.uid, user.gid, user.drops
-
-    def prepare() -> None:
-        if drops:
-            os.setgroups([])
-            os.setgid(gid)
-            os.setuid(uid)
-        # After setuid, which clears it. SIGINT is PostgreSQL's fast, clean shutdown.
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)  # the parent died before the signal was armed
-        os.setpgid(0, 0)  # Ctrl-C in the terminal is for us; we stop the database ourselves
-        os.umask(0o077)
-
-    return prepare
-
-
 def _sync_folder(folder: Path) -> None:
     """A new name survives a power loss only when its folder is on the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -363,17 +313,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _read_from(path: Path, begins_at: int) -> str:
-    with path.open("rb") as file:
-        file.seek(begins_at)
-        return file.read(64 << 10).decode(errors="replace")
-
-
-def _bound_log(path: Path) -> None:
-    """Copy and empty: the server keeps its descriptor, opened for appending."""
-    with contextlib.suppress(OSError):  # a full disk is told by the database itself
-        if path.stat().st_size > LOG_BYTES_MAX:
-            shutil.copyfile(path, path.with_suffix(".log.1"))
-            os.truncate(path, 0)

@@ -276,6 +276,18 @@ async def pending_of_sale(tx: Transaction, sale_id: UUID) -> Transfer | None:
     return _transfer(row) if row else None
 
 
+async def beside_sale_fen(tx: Transaction, sale_id: UUID) -> tuple[int, int]:
+    """Fee and debt share that were booked with a sale."""
+    row = await tx.row(
+        "SELECT coalesce(sum(amount_fen) FILTER (WHERE operation = 'fee'), 0)::bigint,"
+        " coalesce(sum(amount_fen) FILTER (WHERE operation = 'repayment'), 0)::bigint"
+        " FROM transfer WHERE sale_id = %s AND phase = 'direct'",
+        sale_id,
+    )
+    assert row is not None, "an aggregate has a row"
+    return row[0], row[1]
+
+
 async def transfers_of_account(
     tx: Transaction, account_id: int, *, since: datetime, limit: int = 1000
 ) -> list[Transfer]:

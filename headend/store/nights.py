@@ -14,7 +14,7 @@ from headend.domain.nights import Cell, CellState, Completeness, GapReason, Nigh
 from headend.store.clocks import ClockCheck, record_checks
 from headend.store.database import Row, Transaction
 from headend.store.readings import store_readings
-from protocols.reading import Quantity, Reading
+from protocols.reading import Origin, Quantity, Reading, billed
 
 # A night reaches to the opening of the next one. Where no next one is known, this far: the longest
 # day of a year, when clocks are put back, has 25 hours.
@@ -191,13 +191,13 @@ async def holes(tx: Transaction, site_id: int, since: date) -> list[Hole]:
 
 
 async def fill_cells(tx: Transaction, readings: Sequence[Reading]) -> int:
-    """Give each reading with an energy to the cell it belongs to; returns how many were filled.
+    """Give each reading with a number for the bill to its cell; returns how many were filled.
 
     "read" when it was taken inside the night, "back_filled" when it was taken later or comes from
     the meter's own memory. A cell that has its reading keeps it.
     """
-    with_energy = [reading for reading in readings if Quantity.ENERGY in reading.values]
-    if not with_energy:
+    of_bills = [reading for reading in readings if billed(reading.values) is not None]
+    if not of_bills:
         return 0
     return await tx.execute(
         """
@@ -223,10 +223,11 @@ async def fill_cells(tx: Transaction, readings: Sequence[Reading]) -> int:
         FROM found
         WHERE night_cell.night_id = found.night_id AND night_cell.meter_id = found.meter_id
             AND night_cell.state IN ('open', 'missing', 'estimated')""",
-        [reading.meter_id for reading in with_energy],
-        [reading.at for reading in with_energy],
-        [reading.origin.value for reading in with_energy],
-        [reading.values[Quantity.ENERGY] for reading in with_energy],
+        [reading.meter_id for reading in of_bills],
+        [reading.at for reading in of_bills],
+        [reading.origin.value for reading in of_bills],
+        # None: a meter of water or heat.
+        [reading.values.get(Quantity.ENERGY) for reading in of_bills],
         NIGHT_REACH_HOURS,
     )
 
@@ -306,20 +307,18 @@ async def completeness(
     """The last `count` nights of one site or of each, newest first."""
     rows = await tx.rows(
         """
-        SELECT site.name, night, opens_at, closes_at, by_state, by_reason
+        SELECT site.name, night, opens_at, closes_at, cells, others
         FROM site CROSS JOIN LATERAL (
             SELECT * FROM night WHERE night.site_id = site.site_id
             ORDER BY night DESC LIMIT %(count)s
         ) AS recent
         CROSS JOIN LATERAL (
             SELECT
-                (SELECT jsonb_object_agg(state, cells) FROM (
-                    SELECT state, count(*) AS cells FROM night_cell
-                    WHERE night_id = recent.night_id GROUP BY state) AS states) AS by_state,
-                (SELECT jsonb_object_agg(reason, cells) FROM (
-                    SELECT reason, count(*) AS cells FROM night_cell
-                    WHERE night_id = recent.night_id AND state IN ('open', 'missing')
-                    GROUP BY reason ORDER BY 2 DESC, 1) AS reasons) AS by_reason
+                (SELECT count(*) FROM night_cell WHERE night_id = recent.night_id) AS cells,
+                (SELECT jsonb_agg(jsonb_build_array(state, reason, cells)) FROM (
+                    SELECT state, reason, count(*) AS cells FROM night_cell
+                    WHERE night_id = recent.night_id AND state <> 'read'
+                    GROUP BY state, reason ORDER BY 3 DESC, reason) AS other) AS others
         ) AS counted
         WHERE %(site)s::text IS NULL OR site.name = %(site)s
         ORDER BY night DESC, site.name""",
@@ -329,20 +328,24 @@ async def completeness(
 
 
 def _completeness(row: Row) -> Completeness:
-    site, night, opens_at, closes_at, by_state, by_reason = row
-    states = {state: (by_state or {}).get(state.value, 0) for state in CellState}
-    reasons = by_reason or {}
+    site, night, opens_at, closes_at, meters, others = row
+    states: dict[CellState, int] = dict.fromkeys(CellState, 0)
+    gaps: dict[GapReason, int] = {}
+    for state, reason, cells in others or ():
+        states[CellState(state)] += cells
+        if reason and CellState(state) in (CellState.OPEN, CellState.MISSING):
+            gaps[GapReason(reason)] = gaps.get(GapReason(reason), 0) + cells
     return Completeness(
         site=site,
         night=night,
         opens_at=opens_at,
         closes_at=closes_at,
-        meters=sum(states.values()),
-        read=states[CellState.READ],
+        meters=meters,
+        read=meters - sum(states.values()),
         back_filled=states[CellState.BACK_FILLED],
         estimated=states[CellState.ESTIMATED],
         open=states[CellState.OPEN],
-        gaps={reason: reasons[reason.value] for reason in GapReason if reason.value in reasons},
+        gaps={reason: gaps[reason] for reason in GapReason if reason in gaps},
     )
 
 
@@ -358,7 +361,9 @@ async def cells(tx: Transaction, *, site: str, night: date) -> list[Cell] | None
     rows = await tx.rows(
         """
         SELECT meter_id, meter.name, room.name, line.name, state, reason, detail, tries,
-            last_tried_at, reading_at, energy_wh
+            last_tried_at, reading_at, energy_wh,
+            (SELECT origin FROM reading
+                WHERE reading.meter_id = night_cell.meter_id AND at = reading_at)
         FROM night_cell JOIN meter USING (meter_id) JOIN line USING (line_id)
         LEFT JOIN room USING (room_id)
         WHERE night_id = %s ORDER BY line_id, unit, meter_id""",
@@ -377,9 +382,10 @@ async def cells(tx: Transaction, *, site: str, night: date) -> list[Cell] | None
             last_tried_at=last_tried_at,
             reading_at=reading_at,
             energy_wh=energy_wh,
+            origin=Origin(origin) if origin else None,
         )
         for (
             meter_id, meter, room, line, state, reason, detail, tries,
-            last_tried_at, reading_at, energy_wh,
+            last_tried_at, reading_at, energy_wh, origin,
         ) in rows
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,11 +67,18 @@ async def add_operator(
     return await find_operator(tx, name)
 
 
+# A site of which single buildings are named is not touched as a whole: whatever knows sites only
+# shows nothing of it.
 _OPERATOR = """
     operator.operator_id, operator.name, person, role,
     CASE WHEN all_sites THEN NULL ELSE ARRAY(
-        SELECT site_id FROM operator_site WHERE operator_site.operator_id = operator.operator_id)
-    END, disabled_at"""
+        SELECT site_id FROM operator_site WHERE operator_site.operator_id = operator.operator_id
+            AND NOT EXISTS (SELECT FROM operator_building JOIN building USING (building_id)
+                WHERE operator_building.operator_id = operator.operator_id
+                    AND building.site_id = operator_site.site_id))
+    END, disabled_at,
+    ARRAY(SELECT building_id FROM operator_building
+        WHERE operator_building.operator_id = operator.operator_id)"""
 
 
 async def find_operator(tx: Transaction, name: str) -> Operator | None:
@@ -104,7 +111,7 @@ async def disable_operator(tx: Transaction, operator_id: int, at: datetime) -> b
 
 
 def _operator(row: Row) -> Operator:
-    operator_id, name, person, role, sites, disabled_at = row
+    operator_id, name, person, role, sites, disabled_at, buildings = row
     return Operator(
         operator_id=operator_id,
         name=name,
@@ -112,6 +119,52 @@ def _operator(row: Row) -> Operator:
         role=Role(role),
         sites=None if sites is None else frozenset(sites),
         disabled_at=disabled_at,
+        buildings=frozenset(buildings),
+    )
+
+
+async def buildings_called(
+    tx: Transaction, site_ids: Collection[int], names: Collection[str]
+) -> dict[str, int]:
+    """The living buildings of these names on these sites; a name that is none is left out."""
+    rows = await tx.rows(
+        "SELECT name, building_id FROM building"
+        " WHERE site_id = ANY(%s) AND name = ANY(%s) AND retired_at IS NULL",
+        list(site_ids),
+        list(names),
+    )
+    return dict(rows)
+
+
+async def scope_names(tx: Transaction, found: Operator) -> list[str] | None:
+    """What an operator may touch, by name: sites, and buildings as "site / building"; None: all."""
+    if found.sites is None:
+        return None
+    rows = await tx.rows(
+        """
+        SELECT name FROM site WHERE site_id = ANY(%(sites)s)
+        UNION ALL
+        SELECT site.name || ' / ' || building.name FROM building JOIN site USING (site_id)
+        WHERE building_id = ANY(%(buildings)s) ORDER BY 1""",
+        named=found.scope.named(),
+    )
+    return [name for (name,) in rows]
+
+
+async def keep_to_buildings(
+    tx: Transaction, operator_id: int, building_ids: Collection[int]
+) -> None:
+    """Narrow the sites these buildings stand on to them; sites without one stay whole.
+
+    Only for an operator who is kept to sites: that of each building is among them.
+    """
+    await tx.execute(
+        """
+        INSERT INTO operator_building (operator_id, building_id)
+        SELECT operator_id, building_id FROM building JOIN operator_site USING (site_id)
+        WHERE operator_id = %s AND building_id = ANY(%s) ON CONFLICT DO NOTHING""",
+        operator_id,
+        list(building_ids),
     )
 
 
@@ -167,13 +220,33 @@ async def caller_of(tx: Transaction, secret: str, now: datetime) -> Caller | Non
 _KNOWN = frozenset(permission.value for permission in Permission)
 
 
+_TOKEN = """
+    SELECT token_id, operator.name, api_token.name, prefix, permissions, expires_at, revoked_at
+    FROM api_token JOIN operator USING (operator_id)"""
+
+
 async def list_tokens(tx: Transaction) -> list[Token]:
     """Every token, the newest first."""
-    rows = await tx.rows(
-        """
-        SELECT token_id, operator.name, api_token.name, prefix, permissions, expires_at, revoked_at
-        FROM api_token JOIN operator USING (operator_id) ORDER BY token_id DESC"""
+    return _tokens(await tx.rows(f"{_TOKEN} ORDER BY token_id DESC"))
+
+
+async def tokens_of(
+    tx: Transaction, operator_id: int, *, before: int | None = None, limit: int
+) -> list[Token]:
+    """The newest tokens of one operator; `before`: with numbers below it."""
+    return _tokens(
+        await tx.rows(
+            f"""
+            {_TOKEN} WHERE operator_id = %s AND token_id < coalesce(%s::bigint, 9223372036854775807)
+            ORDER BY token_id DESC LIMIT %s""",
+            operator_id,
+            before,
+            limit,
+        )
     )
+
+
+def _tokens(rows: Sequence[Row]) -> list[Token]:
     return [
         Token(
             token_id=token_id,

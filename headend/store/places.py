@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from headend.domain.places import Gateway, GatewayKind, LinePlace, Site
 from headend.store.database import Transaction
-from headend.store.places_sql import CLASHES, KINDS, Kind
+from headend.store.places_sql import CLASHES, KINDS, MASTERS, Kind
 from protocols.meter_type import Options
 
 # Notified with the site's name when an import changed something.
@@ -71,10 +71,12 @@ class KnownMeter:
     room: str | None
     cabinet: str | None
     meter_type: str
-    unit: int
+    unit: int | None
+    address: str | None
     meter_number: str | None
     energy_multiplier: int
     options: Options
+    building_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,17 @@ class Clash:
         )
 
 
+async def lock_places(tx: Transaction) -> None:
+    """Nobody else imports until this transaction ends: what it reads is what it changes."""
+    await tx.execute("SELECT pg_advisory_xact_lock(%s)", _IMPORT_LOCK)
+
+
 async def import_site(tx: Transaction, site: Site) -> ImportReport | Clash:
     """Make the database say what the site file says. A Clash means that nothing was changed.
 
     Expects a site that parse_site_file() has checked.
     """
-    await tx.execute("SELECT pg_advisory_xact_lock(%s)", _IMPORT_LOCK)
+    await lock_places(tx)
     given = {
         "building": _records(site.buildings),
         "room": _records(site.rooms),
@@ -157,6 +164,9 @@ async def import_site(tx: Transaction, site: Site) -> ImportReport | Clash:
     await tx.execute("SET CONSTRAINTS ALL DEFERRED")
     site_id, is_new, changed = await _upsert_site(tx, site)
     kinds = {kind.table: await _import_kind(tx, kind, site_id, given[kind.table]) for kind in KINDS}
+    # Once all meters are there: a master may stand below its circuits in the file.
+    moved = await tx.execute(MASTERS, named={"site_id": site_id, "rows": parameters["meter"]})
+    kinds["meter"] = replace(kinds["meter"], changed=kinds["meter"].changed + moved)
     await tx.execute("SET CONSTRAINTS ALL IMMEDIATE")
     await _forget_open_cells_of_the_retired(tx, site_id)
     report = ImportReport(
@@ -165,6 +175,31 @@ async def import_site(tx: Transaction, site: Site) -> ImportReport | Clash:
     if report.changed_anything:
         await tx.execute("SELECT pg_notify(%s, %s)", PLACES_CHANGED, site.name)
     return report
+
+
+async def add_to_site(tx: Transaction, site_id: int, piece: Site) -> Clash | None:
+    """Add the gateways, lines and meters of `piece` to a stored site; nothing is retired.
+
+    A Clash, with another site or with this one, means that nothing was changed. Expects a piece
+    that parse_site_file() has checked, with a new line for everything it holds.
+    """
+    await lock_places(tx)
+    given = {
+        "gateway": _records(piece.gateways),
+        "line": _records(piece.lines),
+        "meter": _records(piece.meters),
+    }
+    parameters: dict[str, Any] = {kind: Jsonb(records) for kind, records in given.items()}
+    # No site is called "": every live place is somebody else's, those of this site too.
+    cursor = await tx.connection.execute(CLASHES, parameters | {"site": ""})
+    if clash := await cursor.fetchone():
+        return Clash(*clash)
+    for kind in KINDS:
+        if kind.table in given:
+            rows = {"site_id": site_id, "rows": Jsonb(given[kind.table])}
+            await tx.connection.execute(kind.upsert(), rows)
+    await tx.execute("SELECT pg_notify(%s, %s)", PLACES_CHANGED, piece.name)
+    return None
 
 
 def _records(places: Iterable[Any]) -> list[dict[str, Any]]:
@@ -275,9 +310,9 @@ async def load_lines(tx: Transaction) -> list[KnownLine]:
     rows = await tx.rows(
         """
         SELECT line.line_id, line.site_id, site.name,
-            line.name, gateway.name, baud, parity, stop_bits,
+            line.name, gateway.name, line.port, baud, parity, stop_bits,
             reply_timeout_ms, reply_late_ms_max, turnaround_ms,
-            kind, device, host, port, registration, heartbeat, heartbeat_s
+            kind, device, host, gateway.port, registration, heartbeat, heartbeat_s, options
         FROM line JOIN gateway USING (gateway_id) JOIN site ON site.site_id = line.site_id
         WHERE line.retired_at IS NULL ORDER BY line.line_id"""
     )
@@ -285,9 +320,9 @@ async def load_lines(tx: Transaction) -> list[KnownLine]:
 
 
 def _known_line(row: tuple[Any, ...]) -> KnownLine:
-    line_id, its_site_id, site, name, gateway, baud, parity, stop_bits = row[:8]
-    timeout_ms, late_ms_max, turnaround_ms = row[8:11]
-    kind, device, host, port, registration, heartbeat, heartbeat_s = row[11:]
+    line_id, its_site_id, site, name, gateway, line_port, baud, parity, stop_bits = row[:9]
+    timeout_ms, late_ms_max, turnaround_ms = row[9:12]
+    kind, device, host, port, registration, heartbeat, heartbeat_s, options = row[12:]
     return KnownLine(
         line_id=line_id,
         site_id=its_site_id,
@@ -295,6 +330,7 @@ def _known_line(row: tuple[Any, ...]) -> KnownLine:
         place=LinePlace(
             name=name,
             gateway=gateway,
+            port=line_port,
             baud=baud,
             parity=parity,
             stop_bits=stop_bits,
@@ -311,6 +347,7 @@ def _known_line(row: tuple[Any, ...]) -> KnownLine:
             registration=registration,
             heartbeat=heartbeat,
             heartbeat_s=heartbeat_s,
+            options=options,
         ),
     )
 
@@ -318,7 +355,8 @@ def _known_line(row: tuple[Any, ...]) -> KnownLine:
 _METERS = """
     SELECT meter_id, meter.name, meter.site_id, site.name, site.time_zone,
         meter.line_id, line.name, building.name, room.name, cabinet.name,
-        meter.meter_type, unit, meter_number, energy_multiplier, options
+        meter.meter_type, unit, address, meter_number, energy_multiplier, options,
+        room.building_id
     FROM meter
     JOIN site ON site.site_id = meter.site_id
     JOIN line ON line.line_id = meter.line_id
@@ -329,15 +367,15 @@ _METERS = """
 
 
 async def load_meters(tx: Transaction) -> list[KnownMeter]:
-    """Every live meter, in the order of lines and unit ids."""
-    rows = await tx.rows(_METERS + " ORDER BY line_id, unit")
+    """Every live meter, in the order of lines and addresses."""
+    rows = await tx.rows(_METERS + " ORDER BY line_id, unit, address")
     zones: dict[str, ZoneInfo] = {}
     return [_known_meter(row, zones) for row in rows]
 
 
 def _known_meter(row: tuple[Any, ...], zones: dict[str, ZoneInfo]) -> KnownMeter:
     meter_id, name, its_site_id, site, zone, line_id, line, building, room, cabinet = row[:10]
-    meter_type, unit, meter_number, energy_multiplier, options = row[10:]
+    meter_type, unit, address, meter_number, energy_multiplier, options, building_id = row[10:]
     return KnownMeter(
         meter_id=meter_id,
         name=name,
@@ -351,7 +389,9 @@ def _known_meter(row: tuple[Any, ...], zones: dict[str, ZoneInfo]) -> KnownMeter
         cabinet=cabinet,
         meter_type=meter_type,
         unit=unit,
+        address=address,
         meter_number=meter_number,
         energy_multiplier=energy_multiplier,
         options=options,
+        building_id=building_id,
     )

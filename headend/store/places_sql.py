@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,14 @@ KINDS = (
             "registration": "text",
             "heartbeat": "text",
             "heartbeat_s": "integer",
+            "options": "jsonb",
         },
     ),
     Kind(
         "line",
         {
             "name": "text",
+            "port": "integer",
             "baud": "integer",
             "parity": "text",
             "stop_bits": "integer",
@@ -97,6 +100,7 @@ KINDS = (
             "name": "text",
             "meter_type": "text",
             "unit": "integer",
+            "address": "text",
             "meter_number": "text",
             "energy_multiplier": "integer",
             "options": "jsonb",
@@ -104,6 +108,14 @@ KINDS = (
         {"line": "line", "room": "room", "cabinet": "cabinet"},
     ),
 )
+
+# Which meter measures which one's energy once more.
+MASTERS: LiteralString = """
+    UPDATE meter SET master_id = master.meter_id
+    FROM jsonb_to_recordset(%(rows)s) AS given (name text, master text)
+    LEFT JOIN meter AS master ON master.site_id = %(site_id)s AND master.name = given.master
+    WHERE meter.site_id = %(site_id)s AND meter.name = given.name
+        AND meter.master_id IS DISTINCT FROM master.meter_id"""
 
 CLASHES = """
     SELECT 'gateway', mine.name, 'name', mine.name, site.name

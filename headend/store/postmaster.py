@@ -9,6 +9,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from headend.store.child import Running
+
 # Recovery after a crash may take minutes: looked at often while it is likely short, then less.
 READY_LOOK_S_FIRST = 0.01
 READY_LOOK_S_MAX = 0.25
@@ -19,24 +21,18 @@ def pid_file_of(cluster: Path) -> Path:
     return cluster / "postmaster.pid"
 
 
-class Postmaster:
+class Postmaster(Running):
     """A running (or just ended) server of one cluster, held by a pidfd: a number can be reused."""
 
     def __init__(
         self, pid: int, pidfd: int, cluster: Path, child: subprocess.Popen[bytes] | None = None
     ) -> None:
-        self.pid = pid
-        self._pidfd = pidfd
+        super().__init__(pid, pidfd, child)
         self._cluster = cluster
-        self._child = child
 
     @classmethod
     def child(cls, child: subprocess.Popen[bytes], cluster: Path) -> Postmaster:
         return cls(child.pid, os.pidfd_open(child.pid), cluster, child)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._pidfd)
 
     def is_ready(self) -> bool:
         """What the server itself wrote down: line 1 its pid, line 8 its state."""
@@ -57,40 +53,9 @@ class Postmaster:
             wait_s = min(wait_s * 1.1, READY_LOOK_S_MAX)
         return True
 
-    async def wait_ended(self) -> None:
-        """Until the process is gone. A pidfd becomes readable then, whoever the parent is."""
-        loop = asyncio.get_running_loop()
-        # A descriptor of its own: a second waiter on the same one would replace the first.
-        fd = os.dup(self._pidfd)
-        ended = loop.create_future()
-        loop.add_reader(fd, lambda: None if ended.done() else ended.set_result(None))
-        try:
-            await ended
-        finally:
-            loop.remove_reader(fd)
-            os.close(fd)
-        if self._child is not None:
-            self._child.wait()  # it has ended: this only reaps it
-
-    def how_it_ended(self) -> str:
-        code = self._child.returncode if self._child else None
-        if code is None:
-            return "gone"
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
-
     async def stop(self, stop_s_max: float) -> None:
         """Fast shutdown; after `stop_s_max` seconds the immediate one. Returns when it is gone."""
-        self._signal(signal.SIGINT)
-        try:
-            async with asyncio.timeout(stop_s_max):
-                await self.wait_ended()
-        except TimeoutError:
-            self._signal(signal.SIGQUIT)
-            await self.wait_ended()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, number)
+        await self.end(signal.SIGINT, signal.SIGQUIT, stop_s_max)
 
 
 def server_of(cluster: Path) -> Postmaster | None:

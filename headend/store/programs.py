@@ -14,6 +14,7 @@ import pwd
 import secrets
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +63,14 @@ class DatabaseUser:
         return self.run("/bin/sh", "-c", 'cd "$1"', "sh", folder).returncode == 0
 
 
-def choose_user(folder: Path, private: Path) -> DatabaseUser:
-    """Who PostgreSQL runs as for this data folder.
+def choose_user(
+    folder: Path, private: Path, names: Sequence[str] = UNPRIVILEGED_USERS
+) -> DatabaseUser:
+    """Who PostgreSQL, or another server of ours, runs as for this data folder.
 
     Ourselves, unless we are root. As root: whoever owns the cluster already (so that a second start
     makes the same choice), else the folder's owner when that is not root (an administrator's
-    choice, by chown), else the first of UNPRIVILEGED_USERS. Raises FolderUnusable.
+    choice, by chown), else the first of `names` that exists. Raises FolderUnusable.
     """
     if os.geteuid() != 0:
         uid, gid = os.geteuid(), os.getegid()
@@ -75,7 +78,7 @@ def choose_user(folder: Path, private: Path) -> DatabaseUser:
     for path in (private, folder):
         if path.exists() and (uid := path.stat().st_uid) != 0:
             return DatabaseUser(_user_name(uid), uid, path.stat().st_gid, drops=True)
-    for name in UNPRIVILEGED_USERS:
+    for name in names:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
@@ -83,8 +86,8 @@ def choose_user(folder: Path, private: Path) -> DatabaseUser:
         return DatabaseUser(name, entry.pw_uid, entry.pw_gid, drops=True)
     raise FolderUnusable(
         folder,
-        "PostgreSQL does not run as root and this machine has neither a user postgres nor a user "
-        "nobody; start the head-end as a normal user",
+        f"its server does not run as root and of its users ({', '.join(names)}) this machine has "
+        "none; start the head-end as a normal user",
     )
 
 

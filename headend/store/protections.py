@@ -1,10 +1,18 @@
-"""Who may not be cut, and where nothing may be switched: granted, lifted once, never deleted."""
+"""Who may not be cut, and where nothing may be switched: granted, lifted once, never deleted.
+
+Granting waits for the intents that are being recorded for its meters, and those wait for it (the
+sender's last look holds the meter too): whoever is told "protected" or "locked out" knows that no
+order which had not left by then will leave.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
+from headend.domain.roles import Whose, scope_of
 from headend.store.database import Transaction
 
 
@@ -39,22 +47,35 @@ async def protect(
     reason: str,
     expires_at: datetime,
     by: int,
-    at: datetime,
+    now: Callable[[], datetime],
     meter_id: int | None = None,
     room_id: int | None = None,
 ) -> int:
     """Protect one meter or one room; returns the protection's number. Raises DatabaseRefused."""
+    await _hold(tx, meter_id=meter_id, room_id=room_id)
     number: int = await tx.value(
         "INSERT INTO protection (meter_id, room_id, reason, granted_at, granted_by, expires_at)"
         " VALUES (%s, %s, %s, %s, %s, %s) RETURNING protection_id",
         meter_id,
         room_id,
         reason,
-        at,
+        now(),
         by,
         expires_at,
     )
     return number
+
+
+async def _hold(tx: Transaction, **place: int | None) -> None:
+    """Wait until no intent of these meters is being recorded, and keep it so."""
+    named = {"meter_id": None, "room_id": None, "cabinet_id": None, "line_id": None} | place
+    await tx.execute(
+        """
+        SELECT FROM meter WHERE meter_id = %(meter_id)s::integer OR room_id = %(room_id)s::integer
+            OR cabinet_id = %(cabinet_id)s::integer OR line_id = %(line_id)s::integer
+        ORDER BY meter_id FOR NO KEY UPDATE""",
+        named=named,
+    )
 
 
 async def lift_protection(
@@ -74,8 +95,8 @@ async def lift_protection(
     )
 
 
-async def protections(tx: Transaction, now: datetime) -> list[Protection]:
-    """Those that hold now; the one that ends first comes first."""
+async def protections(tx: Transaction, now: datetime, whose: Whose = None) -> list[Protection]:
+    """Those that hold now; the one that ends first comes first. `whose`: in this scope alone."""
     rows = await tx.rows(
         """
         SELECT protection_id, meter.name, room.name, site.name, reason, granted_at, operator.name,
@@ -84,8 +105,13 @@ async def protections(tx: Transaction, now: datetime) -> list[Protection]:
         LEFT JOIN meter ON meter.meter_id = protection.meter_id
         LEFT JOIN room ON room.room_id = protection.room_id
         JOIN site ON site.site_id = coalesce(meter.site_id, room.site_id)
-        WHERE lifted_at IS NULL AND expires_at > %s ORDER BY expires_at, protection_id""",
-        now,
+        WHERE lifted_at IS NULL AND expires_at > %(now)s
+            AND (%(sites)s::integer[] IS NULL OR site.site_id = ANY(%(sites)s)
+                OR (SELECT building_id FROM room AS its
+                    WHERE its.room_id = coalesce(meter.room_id, room.room_id))
+                    = ANY(%(buildings)s))
+        ORDER BY expires_at, protection_id""",
+        named={**scope_of(whose).named(), "now": now},
     )
     names = ("protection_id", "meter", "room", "site", "reason", "granted_at", "granted_by")
     return [Protection(**dict(zip((*names, "expires_at"), row, strict=True))) for row in rows]
@@ -96,12 +122,16 @@ async def lock_out(
     *,
     reason: str,
     by: int,
-    at: datetime,
+    now: Callable[[], datetime],
     meter_id: int | None = None,
     cabinet_id: int | None = None,
     line_id: int | None = None,
 ) -> int:
-    """Lock one meter, cabinet or line out of any switching; returns the lock-out's number."""
+    """Lock one meter, cabinet or line out of any switching; returns the lock-out's number.
+
+    What left before may still be on its way: `on_their_way` names it.
+    """
+    await _hold(tx, meter_id=meter_id, cabinet_id=cabinet_id, line_id=line_id)
     number: int = await tx.value(
         "INSERT INTO lock_out (meter_id, cabinet_id, line_id, reason, locked_at, locked_by)"
         " VALUES (%s, %s, %s, %s, %s, %s) RETURNING lock_out_id",
@@ -109,10 +139,26 @@ async def lock_out(
         cabinet_id,
         line_id,
         reason,
-        at,
+        now(),
         by,
     )
     return number
+
+
+async def on_their_way(tx: Transaction, lock_out_id: int) -> list[UUID]:
+    """Switching orders in this lock-out that left before it and have not ended: wait for them."""
+    rows = await tx.rows(
+        """
+        SELECT command_id FROM lock_out JOIN meter
+            ON meter.meter_id = lock_out.meter_id OR meter.cabinet_id = lock_out.cabinet_id
+            OR meter.line_id = lock_out.line_id
+        JOIN command ON command.meter_id = meter.meter_id
+        WHERE lock_out_id = %s AND kind IN ('cut', 'restore', 'release')
+            AND state IN ('sent', 'unknown', 'escalated')
+        ORDER BY ordered_at""",
+        lock_out_id,
+    )
+    return [command_id for (command_id,) in rows]
 
 
 async def lift_lock_out(
@@ -132,8 +178,8 @@ async def lift_lock_out(
     )
 
 
-async def lock_outs(tx: Transaction) -> list[LockOut]:
-    """Those that hold now, oldest first."""
+async def lock_outs(tx: Transaction, whose: Whose = None) -> list[LockOut]:
+    """Those that hold now, oldest first. `whose`: in this scope alone."""
     rows = await tx.rows(
         """
         SELECT lock_out_id, coalesce(meter.name, cabinet.name, line.name), lock_out.reason,
@@ -142,7 +188,13 @@ async def lock_outs(tx: Transaction) -> list[LockOut]:
         LEFT JOIN meter ON meter.meter_id = lock_out.meter_id
         LEFT JOIN cabinet ON cabinet.cabinet_id = lock_out.cabinet_id
         LEFT JOIN line ON line.line_id = lock_out.line_id
-        WHERE lifted_at IS NULL ORDER BY locked_at, lock_out_id"""
+        WHERE lifted_at IS NULL
+            AND (%(sites)s::integer[] IS NULL
+                OR coalesce(meter.site_id, cabinet.site_id, line.site_id) = ANY(%(sites)s)
+                OR (SELECT building_id FROM room WHERE room.room_id = meter.room_id)
+                    = ANY(%(buildings)s))
+        ORDER BY locked_at, lock_out_id""",
+        named=scope_of(whose).named(),
     )
     return [
         LockOut(lock_out_id=number, place=place, reason=reason, locked_at=at, locked_by=by)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg.types.json import Jsonb
 
-from headend.domain.commands import Command, CommandKind
+from headend.domain.commands import RESETS_COUNTS, Command, CommandKind
 from headend.store.commands import COLUMNS, as_command
 from headend.store.database import Transaction
 
@@ -19,6 +19,37 @@ from headend.store.database import Transaction
 _RANK: Final = (
     "array_position(ARRAY['restore', 'top_up', 'burn', 'release', 'configure', 'cut'], kind)"
 )
+
+# What holds an order back, each by its name. `next` is the order; times are those of claim().
+_NOT_HELD: LiteralString = """
+    NOT EXISTS (SELECT FROM command AS other WHERE other.meter_id = next.meter_id
+        AND other.state IN ('claimed', 'sent', 'unknown', 'escalated'))"""
+_LIGHT_FIRST: LiteralString = """
+    NOT (next.kind = 'cut' AND EXISTS (SELECT FROM command AS light
+        WHERE light.meter_id = next.meter_id AND light.state = 'queued'
+            AND light.kind IN ('restore', 'release')))"""
+_NOT_FROZEN: LiteralString = """
+    NOT (next.kind = 'top_up' AND EXISTS (SELECT FROM sales_freeze AS stop
+        WHERE stop.meter_id = next.meter_id AND stop.thawed_at IS NULL))"""
+# A copy that left a while ago and was doubled by the network could still come: of a refused
+# purchase, whose count is to be used for another amount;
+_NO_COPY_OF_A_REFUSED: LiteralString = """
+    NOT (next.kind = 'top_up' AND EXISTS (SELECT FROM attempt
+        WHERE attempt.meter_id = next.meter_id AND attempt.outcome = 'refused'
+            AND attempt.kind IN ('top_up', 'burn') AND attempt.ended_at > %(dead_by)s))"""
+# of a purchase of an earlier epoch, or of a setting that puts counts back to zero;
+_NO_COPY_OF_ANOTHER_LIFE: LiteralString = """
+    NOT (next.kind IN ('top_up', 'burn') AND EXISTS (
+        SELECT FROM attempt JOIN command AS older USING (command_id)
+            LEFT JOIN sale ON sale.sale_id = older.sale_id
+        WHERE attempt.meter_id = next.meter_id AND attempt.sent_at > %(dead_by)s
+            AND (older.details ->> 'kind' = ANY(%(resets)s) OR sale.epoch < (
+                SELECT epoch FROM sale WHERE sale.sale_id = next.sale_id))))"""
+# of a purchase, which such a setting would let in once more.
+_NO_COPY_OF_A_PURCHASE: LiteralString = """
+    NOT (next.details ->> 'kind' = ANY(%(resets)s) AND EXISTS (SELECT FROM attempt
+        WHERE attempt.meter_id = next.meter_id AND attempt.kind IN ('top_up', 'burn')
+            AND attempt.sent_at > %(dead_by)s))"""
 
 
 async def claim(
@@ -31,10 +62,8 @@ async def claim(
 ) -> Command | None:
     """Take the next order of these meters, those of one line; None when nothing can go now.
 
-    Left out: kinds in `not_kinds` (their hard limit is reached), meters another order holds, cuts
-    of meters that are to get light first, sales to frozen meters, and meters that refused a
-    purchase less than `in_flight_s_max` ago: a copy of it that the network doubled must be dead
-    before its count is used for another amount.
+    Left out: kinds in `not_kinds` (their hard limit is reached), and whatever the conditions above
+    hold back; what left less than `in_flight_s_max` ago may still come twice.
     """
     row = await tx.row(
         f"""
@@ -43,18 +72,8 @@ async def claim(
             WHERE next.state = 'queued' AND next.meter_id = ANY(%(meter_ids)s)
                 AND next.not_before <= %(now)s AND next.expires_at > %(now)s
                 AND next.kind <> ALL(%(not_kinds)s)
-                AND NOT EXISTS (SELECT FROM command AS other
-                    WHERE other.meter_id = next.meter_id
-                        AND other.state IN ('claimed', 'sent', 'unknown', 'escalated'))
-                AND NOT (next.kind = 'cut' AND EXISTS (SELECT FROM command AS light
-                    WHERE light.meter_id = next.meter_id AND light.state = 'queued'
-                        AND light.kind IN ('restore', 'release')))
-                AND NOT (next.kind = 'top_up' AND (
-                    EXISTS (SELECT FROM sales_freeze AS stop
-                        WHERE stop.meter_id = next.meter_id AND stop.thawed_at IS NULL)
-                    OR EXISTS (SELECT FROM attempt WHERE attempt.meter_id = next.meter_id
-                        AND attempt.outcome = 'refused' AND attempt.kind IN ('top_up', 'burn')
-                        AND attempt.ended_at > %(dead_by)s)))
+                AND {_NOT_HELD} AND {_LIGHT_FIRST} AND {_NOT_FROZEN} AND {_NO_COPY_OF_A_REFUSED}
+                AND {_NO_COPY_OF_ANOTHER_LIFE} AND {_NO_COPY_OF_A_PURCHASE}
             ORDER BY {_RANK}, next.ordered_at, next.command_id
             LIMIT 1 FOR UPDATE OF next SKIP LOCKED)
         RETURNING {COLUMNS}""",
@@ -63,6 +82,7 @@ async def claim(
             "meter_ids": list(meter_ids),
             "not_kinds": [kind.value for kind in not_kinds],
             "dead_by": now - timedelta(seconds=in_flight_s_max),
+            "resets": list(RESETS_COUNTS),
         },
     )
     return as_command(row) if row else None
@@ -178,3 +198,16 @@ async def stale_unknown(tx: Transaction, sent_before: datetime, *, limit: int) -
         limit,
     )
     return [as_command(row) for row in rows]
+
+
+async def open_by_state(tx: Transaction) -> dict[str, int]:
+    """How many commands have not ended, by state; states without one are 0."""
+    rows = await tx.rows(
+        """
+        SELECT 'queued', count(*) FROM command WHERE state = 'queued'
+        UNION ALL
+        SELECT state, count(*) FROM command
+        WHERE state IN ('claimed', 'sent', 'unknown', 'escalated') GROUP BY state"""
+    )
+    counts = dict.fromkeys(("queued", "claimed", "sent", "unknown", "escalated"), 0)
+    return counts | dict(rows)

@@ -14,12 +14,22 @@ from typing import Any, Final
 from psycopg.types.json import Jsonb
 
 from headend.store.database import Row, Transaction
+from protocols.reading import Origin, Reading
 from protocols.reading import Quantity as Q
-from protocols.reading import Reading
 
 # Settings that change by hand, under the same names in one jsonb column: rarely read.
 IN_EXTRA: Final = frozenset(
     {
+        # Of few meters among many: a column of nulls each would be dearer.
+        Q.VOLUME,
+        Q.VOLUME_SETTLED,
+        Q.HEAT,
+        Q.HEAT_SETTLED,
+        Q.HEAT_POWER,
+        Q.FLOW,
+        Q.SUPPLY_TEMPERATURE,
+        Q.RETURN_TEMPERATURE,
+        Q.HOURS,
         Q.BASE_AMOUNT,
         Q.OVERDRAFT,
         Q.ALARM_AMOUNT_1,
@@ -91,12 +101,17 @@ def _store_from(incoming: str) -> str:
     """
     news = ", ".join(f"{name} = excluded.{name}" for name in LAST_NAMES[1:])
     last_list = ", ".join(LAST_NAMES)
+    # A box that pushes energy only says nothing about the credit: an old credit under a new instant
+    # would be a lie, and no credit at all would be forgetting what is known.
+    tells_all = " AND ".join(
+        f"(excluded.{q.value} IS NOT NULL OR meter_last.{q.value} IS NULL)" for q in ON_BOARDS
+    )
     return f"""
         WITH {incoming} last AS (
             INSERT INTO meter_last ({last_list})
             SELECT {last_list} FROM incoming WHERE is_newest
             ON CONFLICT (meter_id) DO UPDATE SET {news}
-            WHERE meter_last.at < excluded.at
+            WHERE meter_last.at < excluded.at AND (excluded.origin <> 'pushed' OR ({tells_all}))
         )
         INSERT INTO reading ({_LIST})
         SELECT {_LIST} FROM incoming
@@ -128,11 +143,12 @@ def _rows_in_order(readings: Sequence[Reading]) -> Iterator[list[Any]]:
     the last one for years.
     """
     in_order = sorted(readings, key=_meter_and_instant)
-    newest = {
-        reading.meter_id: reading
-        for reading in in_order
-        if reading.at <= reading.received_at + AHEAD_MAX
-    }
+    newest: dict[int, Reading] = {}
+    for reading in in_order:
+        if reading.at <= reading.received_at + AHEAD_MAX and not (
+            reading.origin is Origin.PUSHED and _tells_less(reading, newest.get(reading.meter_id))
+        ):
+            newest[reading.meter_id] = reading
     # One by one, so that the server already takes the first while the last is being made.
     for reading in in_order:
         row = as_row(reading)
@@ -141,6 +157,10 @@ def _rows_in_order(readings: Sequence[Reading]) -> Iterator[list[Any]]:
             del newest[reading.meter_id]  # the same reading may come twice
         row.append(is_newest)
         yield row
+
+
+def _tells_less(reading: Reading, than: Reading | None) -> bool:
+    return than is not None and any(q in than.values and q not in reading.values for q in ON_BOARDS)
 
 
 def _meter_and_instant(reading: Reading) -> tuple[int, datetime]:
@@ -193,9 +213,23 @@ async def last_readings(
 
 
 async def last_energies_wh(tx: Transaction) -> dict[int, int]:
-    """The newest total energy of each meter, to notice a counter that fell."""
-    rows = await tx.rows("SELECT meter_id, energy_wh FROM meter_last WHERE energy_wh IS NOT NULL")
+    """The newest total energy of each meter, to notice a counter that fell.
+
+    What a device counted that hangs there no more is no measure for the one that does.
+    """
+    rows = await tx.rows(
+        """
+        SELECT meter_id, energy_wh FROM meter_last AS last
+        WHERE energy_wh IS NOT NULL AND NOT EXISTS (SELECT FROM meter_exchange AS exchanged
+            WHERE exchanged.meter_id = last.meter_id AND exchanged.at >= last.at)"""
+    )
     return {row[0]: row[1] for row in rows}
+
+
+async def last_instant(tx: Transaction, meter_id: int) -> datetime | None:
+    """The instant of the newest reading of one meter."""
+    row = await tx.row("SELECT at FROM meter_last WHERE meter_id = %s", meter_id)
+    return row[0] if row else None
 
 
 async def series(
@@ -209,6 +243,23 @@ async def series(
         since,
         until,
         limit,
+    )
+    return [_as_record(row[:-1], COLUMNS, row[-1]) for row in rows]
+
+
+async def around_orders(
+    tx: Transaction, meter_id: int, since: datetime, until: datetime, *, near: timedelta, limit: int
+) -> list[dict[str, Any]]:
+    """The readings of nights, and all those this near an order, oldest first, at most `limit`."""
+    rows = await tx.rows(
+        f"""
+        SELECT {_LIST} FROM reading
+        WHERE meter_id = %(meter_id)s AND at >= %(since)s AND at < %(until)s AND (
+            at IN (SELECT reading_at FROM night_cell WHERE night_cell.meter_id = %(meter_id)s)
+            OR EXISTS (SELECT FROM command WHERE command.meter_id = %(meter_id)s
+                AND reading.at >= ordered_at - %(near)s AND reading.at <= changed_at + %(near)s))
+        ORDER BY at LIMIT %(limit)s""",
+        named={"meter_id": meter_id, "since": since, "until": until, "near": near, "limit": limit},
     )
     return [_as_record(row[:-1], COLUMNS, row[-1]) for row in rows]
 

@@ -21,6 +21,15 @@ class Compared:
     expected: Expected | None
     #: what the books had credited up to the look, since they began: (count, fen)
     booked: tuple[int, int]
+    epoch: int
+    count_used: int | None  # the highest one that a sale of this epoch has used
+    sale_is_open: bool
+
+    @property
+    def began_anew(self) -> bool:
+        """Whether its registers are others than those the books knew: counts used before return."""
+        shown = None if self.look is None else self.look.purchase_count
+        return shown is not None and self.count_used is not None and shown < self.count_used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +63,11 @@ _COMPARED = """
         posted.fen + corrected.fen,
         doubtful.sales,
         EXISTS (SELECT FROM command WHERE command.meter_id = meter.meter_id
-            AND state = 'escalated' AND kind IN ('top_up', 'burn'))
+            AND state = 'escalated' AND kind IN ('top_up', 'burn')),
+        meter_epoch(meter.meter_id),
+        (SELECT max(sale.purchase_count) FROM sale WHERE sale.meter_id = meter.meter_id
+            AND sale.epoch = meter_epoch(meter.meter_id) AND state IN ('landed', 'burned')),
+        EXISTS (SELECT FROM sale WHERE sale.meter_id = meter.meter_id AND state = 'open')
     FROM account JOIN meter USING (meter_id) LEFT JOIN meter_last USING (meter_id)
     LEFT JOIN LATERAL (
         SELECT purchase_count, total_purchased_fen, booked_count, booked_fen
@@ -79,7 +92,7 @@ _COMPARED = """
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'amount_fen', amount_fen, 'state', state, 'burning', EXISTS (
                 SELECT FROM command WHERE command.sale_id = sale.sale_id AND kind = 'burn')
-            ) ORDER BY purchase_count), '[]') AS sales
+            ) ORDER BY epoch, purchase_count), '[]') AS sales
         FROM sale
         WHERE sale.meter_id = meter.meter_id AND opened_at <= meter_last.at
             AND (state = 'open' OR (state <> 'reversed' AND closed_at > meter_last.at))
@@ -97,7 +110,8 @@ async def compared(tx: Transaction, meter_id: int | None = None) -> list[Compare
 
 def _compared(row: Row) -> Compared:
     meter_id, meter, site_id, looked_at, shown_count, shown_fen = row[:6]
-    opening_count, opening_fen, before_count, before_fen, count, fen, sales, escalated = row[6:]
+    opening_count, opening_fen, before_count, before_fen, count, fen, sales, escalated = row[6:14]
+    epoch, count_used, sale_is_open = row[14:]
     look = Registers(shown_count, shown_fen)
     opening = Registers(opening_count, opening_fen)
     expected = None
@@ -119,6 +133,9 @@ def _compared(row: Row) -> Compared:
         look=None if look == Registers(None, None) else look,
         expected=expected,
         booked=(count, fen),
+        epoch=epoch,
+        count_used=count_used,
+        sale_is_open=sale_is_open,
     )
 
 
@@ -135,6 +152,7 @@ async def begin_anew(
     tx: Transaction,
     seen: Compared,
     *,
+    epoch: int,
     operator_id: int | None,
     approver_id: int | None,
     reason: str,
@@ -143,13 +161,14 @@ async def begin_anew(
     assert seen.look is not None
     await tx.execute(
         "INSERT INTO meter_opening (meter_id, opened_at, purchase_count, total_purchased_fen,"
-        " booked_count, booked_fen, operator_id, approver_id, reason)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " booked_count, booked_fen, epoch, operator_id, approver_id, reason)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         seen.meter_id,
         seen.looked_at,
         seen.look.purchase_count,
         seen.look.total_purchased_fen,
         *seen.booked,
+        epoch,
         operator_id,
         approver_id,
         reason,

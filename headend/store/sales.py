@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,7 +13,7 @@ from headend.domain.purchases import Sale, SaleState
 from headend.store.database import Row, Transaction
 
 _COLUMNS: Final = (
-    "sale_id, meter_id, purchase_count, amount_fen, state, channel, copies_left, opened_at,"
+    "sale_id, meter_id, epoch, purchase_count, amount_fen, state, channel, copies_left, opened_at,"
     " closed_at"
 )
 
@@ -38,6 +39,17 @@ async def lock_meter(tx: Transaction, meter_id: int) -> str | None:
     return found
 
 
+async def lock_meters(tx: Transaction, meter_ids: Collection[int]) -> dict[int, str]:
+    """`lock_meter` for many: the types of those that are known, by meter. In one order for all."""
+    rows = await tx.rows(
+        """
+        SELECT meter_id, meter_type FROM meter WHERE meter_id = ANY(%s) AND retired_at IS NULL
+        ORDER BY meter_id FOR NO KEY UPDATE""",
+        list(meter_ids),
+    )
+    return dict(rows)
+
+
 async def open_sale(
     tx: Transaction,
     *,
@@ -48,7 +60,8 @@ async def open_sale(
     channel: str,
     at: datetime,
 ) -> None:
-    """Tie a count to an amount for ever. The database refuses a second open sale of the meter."""
+    """Tie a count to an amount for ever. The database refuses a second open sale of the meter, and
+    knows the epoch."""
     await tx.execute(
         """
         INSERT INTO sale (sale_id, meter_id, purchase_count, amount_fen, channel, opened_at)
@@ -76,11 +89,44 @@ async def open_of_meter(tx: Transaction, meter_id: int) -> Sale | None:
     return _sale(row) if row else None
 
 
+async def hold_open(tx: Transaction, meter_id: int) -> Sale | None:
+    """The open sale of a meter, which nobody else ends before this transaction does.
+
+    Its orders are locked before it, as whoever settles an order does: command, sale, card.
+    """
+    await tx.rows(
+        """
+        SELECT command_id FROM command WHERE meter_id = %s AND kind IN ('top_up', 'burn')
+            AND state IN ('queued', 'claimed', 'sent', 'unknown', 'escalated')
+        ORDER BY command_id FOR UPDATE""",
+        meter_id,
+    )
+    row = await tx.row(
+        f"SELECT {_COLUMNS} FROM sale WHERE meter_id = %s AND state = 'open' FOR UPDATE", meter_id
+    )
+    return _sale(row) if row else None
+
+
 async def of_meter(tx: Transaction, meter_id: int, *, limit: int = 100) -> list[Sale]:
     """The sales of a meter, newest first."""
     rows = await tx.rows(
         f"SELECT {_COLUMNS} FROM sale WHERE meter_id = %s"
         " ORDER BY opened_at DESC, sale_id LIMIT %s",
+        meter_id,
+        limit,
+    )
+    return [_sale(row) for row in rows]
+
+
+async def of_these_registers(tx: Transaction, meter_id: int, *, limit: int = 20) -> list[Sale]:
+    """The sales of a meter since its registers last began anew, newest first.
+
+    A count says nothing about another device, nor about registers that were put back to zero.
+    """
+    rows = await tx.rows(
+        f"SELECT {_COLUMNS} FROM sale WHERE meter_id = %s AND epoch = meter_epoch(%s)"
+        " ORDER BY opened_at DESC, sale_id LIMIT %s",
+        meter_id,
         meter_id,
         limit,
     )
@@ -116,12 +162,14 @@ async def may_be_reversed(tx: Transaction, sale_id: UUID) -> bool:
 
 
 async def agreed_count(tx: Transaction, meter_id: int) -> Counted | None:
-    """Where the books end: the last sale that used a count, or what a person agreed to later."""
+    """Where the books of this epoch end: the last sale that used a count, or what a person agreed
+    to later."""
     row = await tx.row(
         """
         SELECT count, at FROM (
             SELECT purchase_count AS count, closed_at AS at FROM sale
-            WHERE meter_id = %(meter_id)s AND state IN ('landed', 'burned')
+            WHERE meter_id = %(meter_id)s AND epoch = meter_epoch(%(meter_id)s)
+                AND state IN ('landed', 'burned')
             UNION ALL
             SELECT count_agreed, thawed_at FROM sales_freeze
             WHERE meter_id = %(meter_id)s AND thawed_at IS NOT NULL
@@ -223,15 +271,16 @@ async def all_frozen(tx: Transaction) -> list[Freeze]:
 
 
 def _sale(row: Row) -> Sale:
-    sale_id, meter_id, purchase_count, amount_fen, state, channel, copies_left = row[:7]
+    sale_id, meter_id, epoch, purchase_count, amount_fen, state, channel, copies_left = row[:8]
     return Sale(
         sale_id=sale_id,
         meter_id=meter_id,
+        epoch=epoch,
         purchase_count=purchase_count,
         amount_fen=amount_fen,
         state=SaleState(state),
         channel=channel,
         copies_left=copies_left,
-        opened_at=row[7],
-        closed_at=row[8],
+        opened_at=row[8],
+        closed_at=row[9],
     )

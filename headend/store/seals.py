@@ -89,9 +89,12 @@ async def append(tx: Transaction, links: Sequence[tuple[int, str, int, bytes]]) 
     )
 
 
-async def sealed_days(tx: Transaction) -> list[DaySeal]:
-    """Every seal, oldest first."""
-    return [_day_seal(row) for row in await tx.rows(_SEALS + " ORDER BY day")]
+async def sealed_days(
+    tx: Transaction, *, after: date = date.min, limit: int | None = None
+) -> list[DaySeal]:
+    """Every seal, oldest first; past a day, at most `limit`."""
+    rows = await tx.rows(_SEALS + " WHERE day > %s ORDER BY day LIMIT %s", after, limit)
+    return [_day_seal(row) for row in rows]
 
 
 async def last_seal(tx: Transaction) -> DaySeal | None:
@@ -126,6 +129,38 @@ async def add_seal(tx: Transaction, seal: DaySeal) -> None:
         seal.sealed_at,
         seal.seal_sha256,
     )
+
+
+async def with_links(
+    tx: Transaction, transfers: Sequence[int], events: Sequence[int]
+) -> list[tuple[BookedRow, bytes | None]]:
+    """Rows by their numbers, each with the chain value before it, in the order of the chain.
+
+    Rows that no chain value covers yet come last.
+    """
+    found: list[tuple[BookedRow, bytes | None]] = []
+    for source, numbers in (("transfer", transfers), ("command_event", events)):
+        query: LiteralString = (
+            f"SELECT position, chain_sha256, before, entry_no, {_TRANSFER} FROM transfer AS booked"
+            if source == "transfer"
+            else f"SELECT position, chain_sha256, before, event_id, {_EVENT}"
+            " FROM command_event AS booked"
+        )
+        number: LiteralString = "entry_no" if source == "transfer" else "event_id"
+        rows = await tx.rows(
+            f"""{query} LEFT JOIN LATERAL (
+                SELECT link.position, link.chain_sha256, before.chain_sha256 AS before
+                FROM seal_entry AS link
+                LEFT JOIN seal_entry AS before ON before.position = link.position - 1
+                WHERE link.source = %s AND link.entry_no = booked.{number}
+            ) AS linked ON true WHERE {number} = ANY(%s) ORDER BY {number}""",
+            source,
+            list(numbers),
+        )
+        for position, link, before, *entry in rows:
+            row = BookedRow(source, entry[0], _entry(source, tuple(entry)), position, link)
+            found.append((row, BEGINNING if position == 1 else before))
+    return sorted(found, key=lambda one: (one[0].position is None, one[0].position or 0))
 
 
 async def everything(tx: Transaction) -> AsyncIterator[BookedRow | DaySeal]:

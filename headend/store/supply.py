@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, Final, LiteralString
 from uuid import UUID
@@ -15,6 +15,7 @@ from headend.domain.commands import CommandKind
 from headend.domain.friendly_hours import Calendar, FriendlyHours, usual_calendar
 from headend.domain.supply import MeterFacts
 from headend.store.database import Row, Transaction
+from headend.store.readings import AHEAD_MAX
 
 # Small sets first (who is locked out, protected, waits for an order), each by its own partial
 # index; then a look-up by index for each meter: its last switching, its last sale that landed,
@@ -22,8 +23,11 @@ from headend.store.database import Row, Transaction
 _OF_A_SITE: Final[LiteralString] = (
     "%(site_id)s::integer IS NULL OR meter.site_id = %(site_id)s::integer"
 )
-# A text of its own, so that the server keeps one plan for a few meters and does not make it anew.
+# Texts of their own. For one meter the server keeps its plan, as it costs no more than one made for
+# the number at hand; for a list it would plan anew each time, and that takes ten times as long as
+# the look itself (bench/bulk.py).
 _OF_METERS: Final[LiteralString] = "meter.meter_id = ANY(%(meter_ids)s::integer[])"
+_OF_ONE: Final[LiteralString] = "meter.meter_id = %(meter_id)s::integer"
 _OPEN_OF_A_SITE: Final[LiteralString] = """
     SELECT command_id, meter_id, kind FROM command JOIN chosen USING (meter_id)
     WHERE state = 'queued'
@@ -34,9 +38,15 @@ _OPEN_OF_A_SITE: Final[LiteralString] = """
 _OPEN_OF_METERS: Final[LiteralString] = """
     SELECT command_id, meter_id, kind FROM command WHERE meter_id = ANY(%(meter_ids)s::integer[])
         AND state IN ('queued', 'claimed', 'sent', 'unknown', 'escalated')"""
+_OPEN_OF_ONE: Final[LiteralString] = """
+    SELECT command_id, meter_id, kind FROM command WHERE meter_id = %(meter_id)s::integer
+        AND state IN ('queued', 'claimed', 'sent', 'unknown', 'escalated')"""
 _FACTS: Final[LiteralString] = """
     WITH chosen AS MATERIALIZED (
-        SELECT meter.*, last.at AS read_at, last.remaining_credit_fen, last.relay_closed_bits,
+        SELECT meter.*, last.at AS last_at,
+            -- A pushed instant is as good as the box's clock: nothing later than this is proved.
+            CASE last.origin WHEN 'pushed' THEN last.at - %(ahead_max)s ELSE last.at END AS read_at,
+            last.remaining_credit_fen, last.relay_closed_bits,
             last.power_w
         FROM meter LEFT JOIN meter_last AS last USING (meter_id)
         WHERE meter.retired_at IS NULL AND ({which})
@@ -62,21 +72,32 @@ _FACTS: Final[LiteralString] = """
         SELECT site_id, max(night_id) AS night_id FROM night GROUP BY site_id
     )
     SELECT chosen.meter_id, chosen.name, room.name, building.name, chosen.site_id, site.name,
-        chosen.line_id, remaining_credit_fen, overdraft.fen, read_at, relay_closed_bits, power_w,
+        chosen.line_id,
+        -- Where the money is in the platform, that balance counts, and its age is that of the
+        -- reading it was billed by.
+        CASE WHEN platform.meter_id IS NULL THEN remaining_credit_fen
+            ELSE coalesce(available_fen(customer.account_id), 0) END,
+        CASE WHEN platform.meter_id IS NULL THEN overdraft.fen END,
+        CASE WHEN platform.meter_id IS NULL THEN read_at ELSE platform.billed_at END,
+        relay_closed_bits, power_w,
         switched.sent_at, switched.proved, locked.detail, protected.reason, protected.expires_at,
         opened.kind,
         CASE
             WHEN opened.top_up THEN 'a top-up has not ended'
             WHEN sale.sale_id IS NOT NULL THEN 'a sale has not landed'
-            WHEN available_fen(customer.account_id) > 0 THEN 'money waits in the account'
+            WHEN platform.meter_id IS NULL AND available_fen(customer.account_id) > 0
+                THEN 'money waits in the account'
         END,
         landed.closed_at,
         coalesce(frozen.reason, difference.detail,
             CASE WHEN cell.reason IN ('implausible', 'wrong_meter') THEN cell.detail END),
+        (SELECT count(*) FROM meter AS under
+            WHERE under.master_id = chosen.meter_id AND under.retired_at IS NULL),
         site.time_zone, calendar.spare_weekends, calendar.friendly_hours::text,
         calendar.holidays::text, calendar.working_days::text
     FROM chosen
     JOIN site ON site.site_id = chosen.site_id
+    LEFT JOIN platform_meter AS platform ON platform.meter_id = chosen.meter_id
     LEFT JOIN room ON room.room_id = chosen.room_id
     LEFT JOIN building ON building.building_id = room.building_id
     LEFT JOIN locked ON locked.meter_id = chosen.meter_id
@@ -98,7 +119,7 @@ _FACTS: Final[LiteralString] = """
     ) AS calendar ON true
     LEFT JOIN LATERAL (
         SELECT (extra ->> 'overdraft_fen')::bigint AS fen FROM reading
-        WHERE reading.meter_id = chosen.meter_id AND reading.at = chosen.read_at
+        WHERE reading.meter_id = chosen.meter_id AND reading.at = chosen.last_at
             AND chosen.remaining_credit_fen < 0
         LIMIT 1  -- one look-up each, never a scan of all readings
     ) AS overdraft ON true
@@ -116,18 +137,20 @@ _FACTS: Final[LiteralString] = """
     LEFT JOIN LATERAL (
         SELECT landed.closed_at FROM sale AS landed
         WHERE landed.meter_id = chosen.meter_id AND landed.state = 'landed'
-        ORDER BY landed.purchase_count DESC LIMIT 1
+        -- Counts begin anew with another device.
+        ORDER BY landed.epoch DESC, landed.purchase_count DESC LIMIT 1
     ) AS landed ON true
     ORDER BY chosen.line_id, chosen.unit"""
 _FACTS_OF_A_SITE: Final[LiteralString] = _FACTS.format(which=_OF_A_SITE, opened=_OPEN_OF_A_SITE)
 _FACTS_OF_METERS: Final[LiteralString] = _FACTS.format(which=_OF_METERS, opened=_OPEN_OF_METERS)
+_FACTS_OF_ONE: Final[LiteralString] = _FACTS.format(which=_OF_ONE, opened=_OPEN_OF_ONE)
 
 
 async def facts(
     tx: Transaction,
     now: datetime,
     *,
-    meter_ids: Collection[int] | None = None,
+    meter_ids: Sequence[int] | None = None,
     site_id: int | None = None,
     command_id: UUID | None = None,
 ) -> list[MeterFacts]:
@@ -136,18 +159,21 @@ async def facts(
     `command_id`: the order that asks, which does not stand in its own way. Retired and unknown
     meters are left out.
     """
-    if meter_ids is None:
-        named: dict[str, object] = {"site_id": site_id}
-        query = _FACTS_OF_A_SITE
-    else:
-        assert site_id is None, "meters or a site"
-        named = {"meter_ids": list(meter_ids)}
-        query = _FACTS_OF_METERS
-    rows = await tx.rows(query, named=named | {"command_id": command_id, "now": now})
+    assert meter_ids is None or site_id is None, "meters or a site"
+    match meter_ids:
+        case None:
+            named: dict[str, object] = {"site_id": site_id}
+            query = _FACTS_OF_A_SITE
+        case [meter_id]:
+            named, query = {"meter_id": meter_id}, _FACTS_OF_ONE
+        case _:
+            named, query = {"meter_ids": list(meter_ids)}, _FACTS_OF_METERS
+    moment = {"command_id": command_id, "now": now, "ahead_max": AHEAD_MAX}
+    rows = await tx.rows(query, named=named | moment)
     known: dict[int, Calendar] = {}  # one for each site, shared by its meters
     for row in rows:
         if row[4] not in known:
-            zone, spare_weekends, *days = row[21:]
+            zone, spare_weekends, *days = row[22:]
             hours, holidays, working_days = (json.loads(day or "null") for day in days)
             known[row[4]] = _calendar(ZoneInfo(zone), spare_weekends, hours, holidays, working_days)
     return [_facts(row, known) for row in rows]
@@ -156,7 +182,7 @@ async def facts(
 def _facts(row: Row, known: Mapping[int, Calendar]) -> MeterFacts:
     meter_id, meter, room, building, site_id, site, line_id, credit_fen, overdraft_fen = row[:9]
     read_at, relay_closed_bits, power_w, switched_at, switched_to, locked_out = row[9:15]
-    protected, protected_until, command_open, payment, paid_at, flagged = row[15:21]
+    protected, protected_until, command_open, payment, paid_at, flagged, masters = row[15:22]
     return MeterFacts(
         meter_id=meter_id,
         meter=meter,
@@ -175,6 +201,7 @@ def _facts(row: Row, known: Mapping[int, Calendar]) -> MeterFacts:
         locked_out=locked_out,
         protected=protected,
         protected_until=protected_until,
+        masters=masters,
         command_open=command_open,
         payment=payment,
         paid_at=paid_at,
@@ -218,6 +245,11 @@ def _calendar(
         holidays={date.fromisoformat(day): name for day, name in holidays.items()},
         working_days=frozenset(date.fromisoformat(day) for day in working_days),
     )
+
+
+async def lock_calendar(tx: Transaction, site_id: int) -> None:
+    """Nobody else sets the calendar of this property before the transaction ends."""
+    await tx.execute("SELECT FROM site WHERE site_id = %s FOR NO KEY UPDATE", site_id)
 
 
 async def set_calendar(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -28,6 +29,36 @@ async def last_switch(tx: Transaction, meter_id: int) -> tuple[CommandKind, date
         meter_id,
     )
     return (CommandKind(row[0]), row[1]) if row else None
+
+
+async def last_switches(
+    tx: Transaction, meter_ids: Collection[int]
+) -> dict[int, tuple[CommandKind, datetime]]:
+    """`last_switch` for many, by meter; those whose relay was never ordered are left out."""
+    rows = await tx.rows(
+        """
+        SELECT meter_id, kind, sent_at FROM unnest(%s::integer[]) AS chosen (meter_id)
+        CROSS JOIN LATERAL (
+            SELECT kind, sent_at FROM attempt
+            WHERE attempt.meter_id = chosen.meter_id AND kind IN ('cut', 'restore', 'release')
+            ORDER BY sent_at DESC, attempt_no DESC LIMIT 1
+        ) AS last""",
+        list(meter_ids),
+    )
+    return {meter_id: (CommandKind(kind), sent_at) for meter_id, kind, sent_at in rows}
+
+
+async def cancel_queued_cuts(tx: Transaction, why: Mapping[int, str], at: datetime) -> int:
+    """Take back the cuts of these meters that still wait, each for its reason; how many."""
+    return await tx.execute(
+        """
+        UPDATE command SET state = 'cancelled', outcome = given.why, changed_at = %s
+        FROM unnest(%s::integer[], %s::text[]) AS given (meter_id, why)
+        WHERE command.meter_id = given.meter_id AND state = 'queued' AND kind = 'cut'""",
+        at,
+        list(why),
+        list(why.values()),
+    )
 
 
 async def last_proved(tx: Transaction, meter_id: int) -> tuple[CommandKind, datetime] | None:
