@@ -1,4 +1,4 @@
-"""The books: named operations with a reason, differences against the meters, alarms, clocks.
+"""The books: named operations with a reason, differences against the meters, clocks.
 
 Above the limit an operation needs a second person: their own token in the header X-Approver-Token.
 """
@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from headend.domain.books import Booked, NotBooked
@@ -19,11 +19,12 @@ from headend.services import books, restore_clock
 from headend.services.books import Wish, asker
 from headend.services.reconcile import accept_meter
 from headend.services.services import Services
-from headend.store import accounts, alarms, reconcile
+from headend.store import accounts, reconcile
 from headend.store.database import Transaction
 from headend.web.api_orders import refusal
 from headend.web.auth import Approval, Decider, IdempotencyKey, Seller, Taker, Viewer, meter_for
-from headend.web.common import Asked, Because
+from headend.web.common import Asked, Because, Words
+from headend.web.edits import PAGE_MAX, AfterText, Limit, cursor, paged
 from headend.web.shown import command_record
 
 router = APIRouter(prefix="/api/v1", tags=["books"])
@@ -35,7 +36,7 @@ class Money(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     meter: str = Field(examples=["A-101"])
     amount_fen: int = Field(examples=[5000])
-    reason: str = ""
+    reason: Words = ""
 
 
 class Move(Money):
@@ -148,22 +149,41 @@ async def account(services: Asked, viewer: Viewer, meter: str) -> dict[str, Any]
 
 
 @router.get("/differences", summary="Where the meters and the books tell different stories")
-async def differences(services: Asked, viewer: Viewer) -> list[dict[str, Any]]:
-    """Typed and aged; a meter ahead of the books has its sales frozen."""
+async def differences(
+    request: Request,
+    response: Response,
+    services: Asked,
+    viewer: Viewer,
+    after: AfterText = "",
+    limit: Limit = PAGE_MAX,
+) -> list[dict[str, Any]]:
+    """Typed and aged, the oldest first; a meter ahead of the books has its sales frozen."""
     async with services.database.transaction() as tx:
         found = await reconcile.open_differences(tx)
+    mine = [one for one in found if _may_see(services, viewer, one.meter_id)]
+    page = paged(
+        request,
+        response,
+        mine,
+        key=lambda one: cursor(one.first_seen_at, f"{one.difference_id:012}"),
+        after=after,
+        limit=limit,
+    )
     return [
         {
-            "meter": meter.known.name,
+            "meter": one.meter,
             "kind": one.kind.value,
             "detail": one.detail,
             "first_seen_at": one.first_seen_at.isoformat(),
             "last_seen_at": one.last_seen_at.isoformat(),
         }
-        for one in found
-        if (meter := services.lines.by_id.get(one.meter_id)) is not None
-        and viewer.may_touch(meter.known.site_id)
+        for one in page
     ]
+
+
+def _may_see(services: Services, caller: Caller, meter_id: int) -> bool:
+    meter = services.lines.by_id.get(meter_id)
+    return meter is not None and caller.may_touch_meter(meter.known)
 
 
 @router.post("/meters/{meter}/accept", summary="What the meter shows is right: sell again")
@@ -190,27 +210,26 @@ async def _second(tx: Transaction, approver: Caller | None) -> Any:
     return None if approver is None else await asker(tx, approver.operator.operator_id)
 
 
-@router.get("/alarms", summary="What stands and wants somebody")
-async def standing(services: Asked, viewer: Viewer) -> list[dict[str, Any]]:
-    """Raised once, cleared when the cause is gone."""
-    async with services.database.transaction() as tx:
-        found = await alarms.standing(tx)
-    return [
-        {
-            "code": one.code,
-            "meter": _name(services, one.meter_id),
-            "detail": one.detail,
-            "raised_at": one.raised_at.isoformat(),
-        }
-        for one in found
-    ]
-
-
 @router.get("/restore-clocks", summary="Who has paid and is still dark, since when")
-async def clocks(services: Asked, viewer: Viewer) -> list[dict[str, Any]]:
-    """From money received to light on; a silent meter escalates at stated times."""
+async def clocks(
+    request: Request,
+    response: Response,
+    services: Asked,
+    viewer: Viewer,
+    after: AfterText = "",
+    limit: Limit = PAGE_MAX,
+) -> list[dict[str, Any]]:
+    """From money received to light on, longest first; a silent meter escalates at stated times."""
     async with services.database.transaction() as tx:
         running = await restore_clock.restore_clocks(tx, services.clock.now())
+    page = paged(
+        request,
+        response,
+        [one for one in running if _may_see(services, viewer, one.chain.meter_id)],
+        key=lambda one: cursor(one.chain.paid_at, one.chain.command_id),
+        after=after,
+        limit=limit,
+    )
     return [
         {
             "command_id": str(one.chain.command_id),
@@ -221,10 +240,5 @@ async def clocks(services: Asked, viewer: Viewer) -> list[dict[str, Any]]:
             "running_s": one.running_s,
             "waits_for": one.chain.waits_for,
         }
-        for one in running
+        for one in page
     ]
-
-
-def _name(services: Services, meter_id: int | None) -> str | None:
-    meter = None if meter_id is None else services.lines.by_id.get(meter_id)
-    return meter.known.name if meter else None

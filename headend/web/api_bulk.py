@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from headend.domain.bulk import Job, Refused
@@ -19,9 +19,12 @@ from headend.store import bulk as store
 from headend.store import bulk_items
 from headend.store.database import Transaction
 from headend.web.auth import Approver, IdempotencyKey, Switcher, Viewer, meter_for
-from headend.web.common import Asked, Because
+from headend.web.common import Asked, Because, Reason
+from headend.web.edits import AfterText, Limit, Page, cursor, cut, instant_and_id
 from headend.web.shown import job_record
 
+# No balance of a meter is beyond it: its register has 32 bits.
+FEN_MAX = 2**31
 router = APIRouter(prefix="/api/v1/bulk", tags=["bulk"])
 
 
@@ -32,8 +35,10 @@ class Wish(BaseModel):
     action: CommandKind = Field(description="cut or restore", examples=["cut"])
     site: str | None = None
     meters: list[str] | None = None
-    cut_below_fen: int | None = Field(default=0, description="null: by name, whatever they owe")
-    reason: str = Field(min_length=1)
+    cut_below_fen: int | None = Field(
+        default=0, ge=-FEN_MAX, le=FEN_MAX, description="null: by name, whatever they owe"
+    )
+    reason: Reason
 
 
 class Approval(BaseModel):
@@ -96,13 +101,36 @@ async def plan(
     return _answer(planned)
 
 
+@router.get("", summary="Jobs, the newest first")
+async def listed(
+    request: Request,
+    response: Response,
+    services: Asked,
+    viewer: Viewer,
+    after: AfterText = "",
+    limit: Limit = 100,
+) -> list[dict[str, Any]]:
+    """Those all meters of which the caller may see."""
+    async with services.database.transaction() as tx:
+        found = await store.list_jobs(
+            tx, whose=viewer.operator.scope, before=instant_and_id(after), limit=limit + 1
+        )
+    last = None
+    if len(found) > limit:
+        last = cursor(found[limit - 1].planned_at, found[limit - 1].bulk_id)
+    return [job_record(job) for job in cut(request, response, found, last, limit)]
+
+
 @router.get("/{bulk_id}", summary="A job and each of its meters")
-async def one(services: Asked, viewer: Viewer, bulk_id: UUID) -> dict[str, Any]:
-    """Where it is, who was switched, who was spared and by which rule."""
+async def one(services: Asked, viewer: Viewer, bulk_id: UUID, page: Page) -> dict[str, Any]:
+    """Where it is, who was switched, who was spared and by which rule. `items`: by turn, the
+    spared last, page by page."""
     async with services.database.transaction() as tx:
         job = await _visible(services, tx, viewer, bulk_id)
         items = await bulk_items.items(tx, bulk_id)
-    return job_record(job) | {"items": items}
+    numbered = list(enumerate(items))  # their turns never change
+    shown = page.of(numbered, key=lambda one: f"{one[0]:08}")
+    return job_record(job) | {"items": [item for _, item in shown]}
 
 
 @router.post("/{bulk_id}/approve", summary="A second person approves exactly this list")
@@ -184,7 +212,7 @@ async def _in_scope(services: Services, tx: Transaction, caller: Caller, bulk_id
         return True
     known = services.lines.by_id
     return all(
-        item.meter_id in known and caller.may_touch(known[item.meter_id].known.site_id)
+        item.meter_id in known and caller.may_touch_meter(known[item.meter_id].known)
         for item in await bulk_items.items(tx, bulk_id)
     )
 

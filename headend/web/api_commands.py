@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -20,13 +20,13 @@ from headend.services.services import Services
 from headend.store import attempts, command_events, commands
 from headend.store.database import Transaction
 from headend.web.api_orders import refusal
-from headend.web.auth import Approval, Decider, Taker, Viewer
+from headend.web.auth import Approval, Decider, Taker, Viewer, meter_for
 from headend.web.common import Asked, Because
+from headend.web.edits import AfterText, Limit, cursor, cut, instant_and_id
 from headend.web.shown import attempt_records, command_record, event_record
 
 router = APIRouter(prefix="/api/v1/commands", tags=["commands"])
 
-LIST_MAX = 1000
 # A stream asks the database itself this often: a notice may be lost with its connection.
 STREAM_LOOK_S = 1.0
 
@@ -42,30 +42,40 @@ async def _visible(
 ) -> Command:
     command = await commands.find(tx, command_id)
     meter = services.lines.by_id.get(command.meter_id) if command else None
-    if command is None or meter is None or not caller.may_touch(meter.known.site_id):
+    if command is None or meter is None or not caller.may_touch_meter(meter.known):
         raise Problem("no-such-command", detail=command_id)
     return command
 
 
 @router.get("", summary="Commands, the newest first")
-async def listing(
+async def listing(  # which, and which page of them
+    request: Request,
+    response: Response,
     services: Asked,
     viewer: Viewer,
+    after: AfterText = "",
+    limit: Limit = 100,
     meter: Annotated[str | None, Query()] = None,
     state: Annotated[CommandState | None, Query()] = None,
-    count: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
 ) -> list[dict[str, Any]]:
     """Open and ended; `state=unknown` and `state=escalated` are the ones to look at."""
-    meter_ids = None if meter is None else [services.lines.find_meter(meter).known.meter_id]
+    known = services.lines.by_id
+    mine = [one for one, at_work in known.items() if viewer.may_touch_meter(at_work.known)]
+    if meter is not None:
+        mine = [meter_for(services, viewer, meter).known.meter_id]
     async with services.database.transaction() as tx:
         found = await commands.listing(
-            tx, meter_ids=meter_ids, states=None if state is None else {state}, limit=count
+            tx,
+            meter_ids=mine,
+            states=None if state is None else {state},
+            before=instant_and_id(after),
+            limit=limit + 1,
         )
+    last = None
+    if len(found) > limit:
+        last = cursor(found[limit - 1].ordered_at, found[limit - 1].command_id)
     return [
-        command_record(services.lines, command)
-        for command in found
-        if (at_work := services.lines.by_id.get(command.meter_id))
-        and viewer.may_touch(at_work.known.site_id)
+        command_record(services.lines, one) for one in cut(request, response, found, last, limit)
     ]
 
 
@@ -98,7 +108,7 @@ async def _stream(services: Services, viewer: Caller, after: int) -> AsyncIterat
         for event in found:
             after = event.event_id
             meter = services.lines.by_id.get(event.meter_id)
-            if meter is None or not viewer.may_touch(meter.known.site_id):
+            if meter is None or not viewer.may_touch_meter(meter.known):
                 continue
             record = event_record(event) | {"meter": meter.known.name}
             text = json.dumps(record, ensure_ascii=False)

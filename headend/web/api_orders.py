@@ -12,6 +12,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from headend.domain.books import NotBooked
+from headend.domain.cases import Stopped
 from headend.domain.commands import Accepted, CommandKind, Rejected
 from headend.domain.problems import Problem
 from headend.domain.roles import Caller
@@ -19,9 +20,10 @@ from headend.services.orders import SwitchOrder
 from headend.services.selling import SaleWish, sell
 from headend.services.services import Services
 from headend.services.switching import spared
-from headend.store import commands
+from headend.services.terms import AgainstTerms
+from headend.store import commands, sales
 from headend.web.auth import IdempotencyKey, Seller, Switcher, meter_for
-from headend.web.common import Asked
+from headend.web.common import Asked, Reason, Words
 from headend.web.shown import command_record
 
 router = APIRouter(prefix="/api/v1", tags=["money and supply"])
@@ -39,17 +41,17 @@ class TopUp(_Strict):
     meter: str = Field(examples=["A-101"])
     amount_fen: int = Field(description="whole fen: 5000 is 50 yuan", examples=[5000])
     from_balance: bool = Field(default=False, description="the money was paid earlier")
-    reason: str = ""
+    reason: Words = ""
 
 
 class Switch(_Strict):
     """Cut or restore one meter."""
 
     meter: str = Field(examples=["A-101"])
-    reason: str = Field(min_length=1, examples=["unpaid since March"])
+    reason: Reason = Field(examples=["unpaid since March"])
 
 
-def refusal(told: Rejected | NotBooked, meter: str) -> Problem:
+def refusal(told: Rejected | NotBooked | AgainstTerms | Stopped, meter: str) -> Problem:
     """A "no" of the services as the problem people are told."""
     return Problem(told.why.value, meter=meter, detail=told.detail)
 
@@ -98,6 +100,16 @@ async def restore(
     return await _switch(services, switcher, key, wish, CommandKind.RESTORE, response)
 
 
+@router.post("/pulses", summary="Pulse test: cut a circuit, then restore it", status_code=202)
+async def pulse(
+    services: Asked, switcher: Switcher, key: IdempotencyKey, wish: Switch, response: Response
+) -> dict[str, Any]:
+    """A cut by the rules of every cut. Light is ordered in the transaction that proves it, and
+    goes out as soon as the relay may move again (ten minutes); its command has the cut's as cause.
+    A meter that is dark already is spared as by every cut, so a test never lights it."""
+    return await _switch(services, switcher, key, wish, CommandKind.CUT, response, pulse=True)
+
+
 async def _switch(
     services: Services,
     caller: Caller,
@@ -105,10 +117,14 @@ async def _switch(
     wish: Switch,
     kind: CommandKind,
     response: Response,
+    *,
+    pulse: bool = False,
 ) -> dict[str, Any]:
     meter = meter_for(services, caller, wish.meter)
     async with services.database.transaction() as tx:
-        # The same id again is the same order: what it did meanwhile is no objection to it.
+        # The same id again is the same order: what it did meanwhile is no objection to it, not
+        # even in the same instant.
+        await sales.lock_meter(tx, meter.known.meter_id)
         if kind is CommandKind.CUT and await commands.find(tx, key) is None:
             objection = await spared(tx, meter.known.meter_id, kind, services.clock, None)
             if objection is not None:
@@ -126,6 +142,7 @@ async def _switch(
                 kind=kind,
                 operator_id=caller.operator.operator_id,
                 reason=wish.reason,
+                pulse=pulse,
             ),
         )
     if isinstance(outcome, Rejected):

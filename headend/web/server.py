@@ -11,23 +11,50 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from headend.domain.problems import Problem
 from headend.services.services import Services
 from headend.web import (
+    api_accounts,
+    api_alarms,
+    api_bills,
     api_books,
     api_bulk,
+    api_cards,
+    api_cases,
     api_commands,
+    api_customers,
+    api_debts,
+    api_events,
+    api_evidence,
+    api_gateways,
+    api_ledger,
     api_lines,
+    api_links,
     api_meters,
+    api_mqtt,
     api_nights,
     api_orders,
+    api_people,
+    api_photos,
+    api_reports,
+    api_rooms,
+    api_schedules,
+    api_shifts,
+    api_sites,
     api_supply,
+    api_tariffs,
+    api_terminals,
+    api_work_orders,
     health,
+    metrics,
+    pages,
 )
+from headend.web.described import describe, problem_record
 
 log = logging.getLogger(__name__)
 
@@ -44,42 +71,77 @@ def build(services: Services, hosts: list[str]) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.state.line_totals = metrics.LineTotals()
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _bad_request)
+    app.add_exception_handler(HTTPException, _of_the_framework)
     for part in (
         health,
+        metrics,
+        api_sites,
+        api_accounts,
+        api_alarms,
+        api_work_orders,
+        api_events,
         api_nights,
         api_lines,
+        api_gateways,
+        api_mqtt,
         api_meters,
+        api_cards,
         api_orders,
         api_commands,
         api_bulk,
         api_books,
         api_supply,
+        api_tariffs,
+        api_terminals,
+        api_reports,
+        api_bills,
+        api_evidence,
+        api_customers,
+        api_debts,
+        api_cases,
+        api_links,
+        api_shifts,
+        api_people,
+        api_photos,
+        api_rooms,
+        api_ledger,
+        api_schedules,
     ):
         app.include_router(part.router)
+    pages.add_desk(app)
+    describe(app)
     return app
 
 
-async def _problem(request: Request, error: Exception) -> JSONResponse:
+async def _of_the_framework(request: Request, error: Exception) -> Response:
+    """What the web framework refuses by itself looks as every other refusal."""
+    assert isinstance(error, HTTPException)
+    page = await pages.not_found(request, error)
+    if page is not None:
+        return page
+    shown = await _problem(request, Problem("bad-request", detail=error.detail))
+    shown.status_code = error.status_code
+    return shown
+
+
+async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
+    page = await pages.told_as_page(request, error)
+    if page is not None:
+        return page
     language = request.headers.get("accept-language", "en")
     return JSONResponse(
-        {
-            "type": f"urn:headend:problem:{error.code}",
-            "code": error.code,
-            "title": error.text(language),
-            "title_en": error.text("en"),
-            "title_zh": error.text("zh"),
-            "status": error.kind.http_status,
-        },
+        problem_record(error, language),
         status_code=error.kind.http_status,
         media_type="application/problem+json",
     )
 
 
-async def _bad_request(request: Request, error: Exception) -> JSONResponse:
+async def _bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     where = "; ".join(
         f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()
