@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from rich.table import Table
@@ -35,9 +35,23 @@ def lines(settings: Settings, *, as_json: bool) -> None:
     for row in rows:
         if row["state"] == "down":
             out.print(f"{row['line']}: {row['detail']}", style="red", soft_wrap=True)
+    health = client.ask("GET", "/health")
+    if health["mqtt"] != "up" and any(row["kind"] == "mqtt" for row in rows):
+        told = say("MQTT 未连通：", "MQTT is not there: ") + health["mqtt_detail"]
+        out.print(told, style="red", markup=False, soft_wrap=True)
     for stranger in client.ask("GET", "/api/v1/gateways/strangers"):
-        told = f"{stranger['address']}  {stranger['sample']}  ×{stranger['calls']}"
+        adopt_as = f"{stranger['dialect']} {stranger['registration']}".strip()
+        said = stranger["turned_away"] or adopt_as or stranger["sample"]
+        told = f"{stranger['address']}  {said}  ×{stranger['calls']}"
         out.print(say("陌生设备 ", "stranger ") + told, style="yellow", soft_wrap=True)
+    for session in client.ask("GET", "/api/v1/gateways/sessions"):
+        if session["unrecognised"]:
+            told = f"{session['gateway']}  {session['unrecognised_sample']}"
+            out.print(
+                say("无法识别的报文 ", "not understood ") + f"{told}  ×{session['unrecognised']}",
+                style="yellow",
+                soft_wrap=True,
+            )
 
 
 def lines_table(rows: list[dict[str, Any]]) -> Table:
@@ -138,8 +152,10 @@ def scan(settings: Settings, line: str, first: int, last: int, *, as_json: bool)
     if first > last:
         raise Problem("bad-request", detail=f"--first {first} is after --last {last}")
     found = 0
+    from headend.services.wire import scan_wire
+
     rows = (
-        _scan_wire(line, first, last)
+        _followed(scan_wire(line, range(first, last + 1)))
         if "://" in line
         else Client(settings).rows("POST", f"/api/v1/lines/{line}/scan", first=first, last=last)
     )
@@ -162,15 +178,43 @@ def _print_scanned(row: dict[str, Any], last: int) -> None:
         told = (row.get("title", "?"), row.get("meter_number") or "", row["detail"])
         text = "  ".join(part for part in told if part)
         out.print(f"{row['unit']:>4}  {text}", markup=False, soft_wrap=True)
+        if "fragment" in row:
+            out.print(say("电柜地址表，可粘贴到档案文件：", "A cabinet, for the site file:"))
+            out.print(row["fragment"], markup=False, soft_wrap=True, end="")
     elif err.is_terminal:
         err.print(f"{row['unit']:>4} / {last}", end="\r")
 
 
-def _scan_wire(url: str, first: int, last: int) -> Iterator[dict[str, Any]]:
-    from headend.services.wire import scan_wire
+def scan_dlt645(settings: Settings, line: str, *, as_json: bool) -> None:
+    """`headend scan LINE --dlt645`"""
+    from headend.services.wire import scan_dlt645_wire
 
+    path = f"/api/v1/lines/{line}/scan"
+    found = 0
+    for row in (
+        _followed(scan_dlt645_wire(line))
+        if "://" in line
+        else Client(settings).rows("POST", path, protocol="dlt645")
+    ):
+        found += bool(row["found"])
+        if as_json:
+            print_json(row)
+        elif row.get("stopped"):
+            raise Problem("line-down", line=line, detail=row["detail"])
+        elif row["found"] or row["detail"]:
+            told = (row["address"], row.get("title", ""), row["detail"])
+            out.print("  ".join(part for part in told if part), markup=False, soft_wrap=True)
+            out.print(row.get("fragment", ""), markup=False, soft_wrap=True, end="")
+        elif err.is_terminal:
+            err.print(f"{row['asked']:>4}  {row['address']}", end="\r")
+    if not as_json:
+        out.print(say(f"找到 {found} 块表。", f"{found} meters found."))
+    if not found:
+        raise Problem("no-answer", unit="DL/T 645", detail="check wiring, baud and parity (8E1)")
+
+
+def _followed(rows: AsyncIterator[dict[str, object]]) -> Iterator[dict[str, Any]]:
     logging.getLogger("gateways").setLevel(logging.ERROR)  # the sentences here say it better
-    rows = scan_wire(url, range(first, last + 1))
 
     async def following() -> dict[str, Any] | None:
         return await anext(rows, None)

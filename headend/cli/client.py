@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
 from headend.domain.problems import CATALOG, Problem, language_of_terminal
+from headend.services.machine_key import key_of
 from headend.settings import Settings
 
 # A read waits for its turn, its tries and a slow DTU; longer than that is a fault.
@@ -22,7 +24,8 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         host = "127.0.0.1" if settings.http_host in ("0.0.0.0", "::") else settings.http_host
         self.url = f"http://{host}:{settings.http_port}"
-        token = os.environ.get("HEADEND_TOKEN")
+        # Without a token of somebody: what the user who runs the head-end may see.
+        token = os.environ.get("HEADEND_TOKEN") or key_of(settings.http_port)
         self._http = httpx.Client(
             base_url=self.url,
             timeout=httpx.Timeout(ANSWER_S_MAX, connect=3.0),
@@ -31,29 +34,53 @@ class Client:
             # The head-end is on this machine: a proxy of the environment has no say.
             trust_env=False,
         )
+        # Its connections go with it, also where nobody says goodbye.
+        weakref.finalize(self, self._http.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def ask(self, method: str, path: str, **params: Any) -> Any:
-        """One request, its JSON answer."""
+        """One request, its JSON answer; of a list all its pages, unless a `limit` is asked for."""
         chosen = {k: v for k, v in params.items() if v is not None}
-        try:
-            response = self._http.request(method, path, params=chosen)
-        except httpx.TransportError as error:
-            raise Problem("not-running", url=self.url) from error
-        if response.is_error:
-            raise _problem(response)
-        return response.json()
+        response = self._answer(method, path, params=chosen)
+        found = response.json()
+        while isinstance(found, list) and "limit" not in chosen and "next" in response.links:
+            response = self._answer(method, response.links["next"]["url"])
+            found += response.json()
+        return found
 
     def send(
         self, method: str, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
     ) -> Any:
         """One request with a JSON body, its JSON answer."""
+        return self._answer(method, path, json=body, headers=headers).json()
+
+    def send_bytes(self, method: str, path: str, content: bytes, **params: str) -> Any:
+        """One request with a file as its body, its JSON answer."""
+        return self._answer(
+            method,
+            path,
+            params=params,
+            content=content,
+            headers={"content-type": "application/octet-stream"},
+        ).json()
+
+    def fetch(self, path: str, **params: str) -> bytes:
+        """One file."""
+        return self._answer("GET", path, params=params).content
+
+    def _answer(self, method: str, path: str, **how: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, path, json=body, headers=headers)
+            response = self._http.request(method, path, **how)
         except httpx.TransportError as error:
             raise Problem("not-running", url=self.url) from error
         if response.is_error:
             raise _problem(response)
-        return response.json()
+        return response
 
     def rows(self, method: str, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """One request, its answer row by row as it comes."""

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from headend.cli import money_commands
+from headend.cli import (
+    account_commands,
+    alarm_commands,
+    backup_commands,
+    card_commands,
+    key_commands,
+    money_commands,
+    mqtt_commands,
+    report_commands,
+    terminal_commands,
+    unit_commands,
+)
 from headend.cli.console import guarded
 from headend.cli.options import (
     Config,
@@ -25,7 +36,7 @@ app = typer.Typer(
     "each missing reading is missing.\n\nExit codes: 0 done, 2 wrong usage, 3 a file or setting "
     "is wrong, 4 database, 5 line or gateway down, 6 the meter did not answer, 7 no head-end "
     "is running, 8 port or folder in use, 9 no such line or meter, 10 the result is not as "
-    "promised, 11 not permitted, 12 a rule says no, 13 no valid token.",
+    "promised, 11 not permitted, 12 a rule says no, 13 no valid token, 14 it changed meanwhile.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -66,6 +77,9 @@ def demo_(
     ] = None,
     http_port: HttpPort = None,
     seed: Annotated[int, typer.Option(help="Which virtual property.")] = 1,
+    history: Annotated[
+        bool, typer.Option("--history/--no-history", help="A month of nights and sales behind it.")
+    ] = True,
 ) -> None:
     """A virtual property on simulated wires: one night is read now, then it stays up.
 
@@ -75,7 +89,16 @@ def demo_(
     from headend.cli import demo
 
     settings = settings_of(None, http_port=http_port)
-    guarded(lambda: demo.demo(settings, folder=data_folder, once=once, as_json=as_json, seed=seed))
+    guarded(
+        lambda: demo.demo(
+            settings,
+            folder=data_folder,
+            once=once,
+            as_json=as_json,
+            seed=seed,
+            history=history,
+        )
+    )
 
 
 @app.command()
@@ -118,6 +141,23 @@ def import_(
     guarded(lambda: data.import_site(settings, file, check=check))
 
 
+@app.command(name="export-site")
+def export_site(
+    site: Annotated[str, typer.Argument(help="The property, by its name.")],
+    config: Config = None,
+    data_folder: DataFolder = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """The site file of what is stored, for keeping or for another machine.
+
+    What was added in the browser or by adoption is in it; importing it changes nothing.
+    """
+    from headend.cli import data
+
+    settings = settings_of(config, data_folder=data_folder, database_url=database_url)
+    guarded(lambda: data.export_site(settings, site))
+
+
 @app.command()
 def nights(
     site: Annotated[str | None, typer.Argument(help="One site; all without it.")] = None,
@@ -125,14 +165,21 @@ def nights(
     night: Annotated[
         str | None, typer.Option(help="One night, YYYY-MM-DD: each gap with its reason.")
     ] = None,
+    back_fill: Annotated[
+        bool, typer.Option("--back-fill", help="Fill the gaps of that night of a site now.")
+    ] = False,
     as_json: Json = False,
     config: Config = None,
     http_port: HttpPort = None,
 ) -> None:
     """How complete the last nights are, and why readings are missing."""
+    from headend.cli import back_fill as filling
     from headend.cli import data
 
     settings = settings_of(config, http_port=http_port)
+    if back_fill:
+        guarded(lambda: filling.back_fill(settings, site, night, as_json=as_json))
+        return
     guarded(lambda: data.nights(settings, site, count, night, as_json=as_json))
 
 
@@ -143,6 +190,78 @@ def lines(as_json: Json = False, config: Config = None, http_port: HttpPort = No
 
     settings = settings_of(config, http_port=http_port)
     guarded(lambda: bus.lines(settings, as_json=as_json))
+
+
+@app.command()
+def gateways(
+    gateway: Annotated[
+        str | None, typer.Argument(help="One gateway, with each of its meters; all without it.")
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+    http_port: HttpPort = None,
+) -> None:
+    """Every gateway: signal, reconnects, error rate and reason, bytes, last seen."""
+    from headend.cli import gateways
+
+    settings = settings_of(config, http_port=http_port)
+    guarded(lambda: gateways.gateways(settings, gateway, as_json=as_json))
+
+
+@app.command()
+def adopt(
+    stranger: Annotated[
+        str,
+        typer.Argument(help="Its registration as `headend lines` shows it, or its sample in hex."),
+    ],
+    site: Annotated[str, typer.Option("--site", help="Which site it belongs to.")],
+    name: Annotated[str, typer.Option("--name", help="Its name, and that of its line.")],
+    registration: Annotated[
+        str | None, typer.Option(help='Where it told none: "iccid:8986…", "ascii:…", "hex:…".')
+    ] = None,
+    meter_type: Annotated[
+        str | None, typer.Option("--type", help="Make its meter too, of this type.")
+    ] = None,
+    meter: Annotated[str | None, typer.Option(help="Its meter's name; else the gateway's.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Unit id or number of its meter; 1 if not.")
+    ] = None,
+    baud: Annotated[int, typer.Option(help="Of its RS485 side.")] = 9600,
+    parity: Annotated[str, typer.Option(help="N, E or O.")] = "N",
+    stop_bits: Annotated[int, typer.Option(min=1, max=2)] = 1,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="key=value, e.g. secret=file:/etc/g1.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help='"mqtt": STRANGER is a device id that need not have called.')
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+    http_port: HttpPort = None,
+) -> None:
+    """Adopt a DTU, 4G meter or gateway that dialled in and nobody knows yet. Needs a token."""
+    from headend.cli import gateways
+
+    settings = settings_of(config, http_port=http_port)
+
+    def work() -> None:
+        wish = {
+            "stranger": stranger,
+            "site": site,
+            "kind": kind,
+            "name": name,
+            "registration": registration,
+            "meter_type": meter_type,
+            "meter": meter,
+            "address": address,
+            "baud": baud,
+            "parity": parity,
+            "stop_bits": stop_bits,
+            "options": dict(gateways.option_pair(text) for text in option or ()),
+        }
+        gateways.adopt(settings, wish, as_json=as_json)
+
+    guarded(work)
 
 
 @app.command()
@@ -187,6 +306,9 @@ def scan(
     ],
     first: Annotated[int, typer.Option(min=1, max=247)] = 1,
     last: Annotated[int, typer.Option(min=1, max=247)] = 247,
+    dlt645: Annotated[
+        bool, typer.Option("--dlt645", help="Search DL/T 645 meters by their addresses.")
+    ] = False,
     as_json: Json = False,
     config: Config = None,
     http_port: HttpPort = None,
@@ -195,6 +317,9 @@ def scan(
     from headend.cli import bus
 
     settings = settings_of(config, http_port=http_port)
+    if dlt645:
+        guarded(lambda: bus.scan_dlt645(settings, line, as_json=as_json))
+        return
     guarded(lambda: bus.scan(settings, line, first, last, as_json=as_json))
 
 
@@ -215,15 +340,27 @@ def probe(
     guarded(lambda: bus.probe(wire, unit, meter_type, as_json=as_json))
 
 
+app.command()(alarm_commands.alarms)
+app.command()(backup_commands.backup)
 app.command()(money_commands.topup)
 app.command()(money_commands.cut)
-app.command()(money_commands.restore)
+app.command()(backup_commands.restore)
+app.command()(money_commands.pulse)
 app.command()(money_commands.command)
 app.command()(money_commands.resolve)
 app.command()(money_commands.verify_ledger)
 app.command()(money_commands.export_ledger)
+app.command()(report_commands.report)
+app.command()(report_commands.evidence)
+app.command()(report_commands.verify_evidence)
 app.command()(money_commands.operator)
 app.command()(money_commands.token)
+app.command()(mqtt_commands.mqtt_password)
+app.add_typer(account_commands.app)
+app.add_typer(card_commands.app)
+app.add_typer(key_commands.app)
+app.add_typer(unit_commands.app)
+app.add_typer(terminal_commands.app)
 
 
 @app.command(

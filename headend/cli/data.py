@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -17,7 +18,9 @@ from headend.domain.nights import REASON_HELP, GapReason
 from headend.domain.problems import Problem
 from headend.domain.site_file import SiteFileError, parse_site_file
 from headend.services.importing import import_into
+from headend.services.setting_up import property_file
 from headend.settings import Settings
+from headend.store.places import load_sites
 from protocols.catalog import load_meter_types
 
 
@@ -68,6 +71,20 @@ def import_site(settings: Settings, file: Path, *, check: bool) -> None:
             f"Imported {site.name}: {counts} ({report}).",
         )
     )
+
+
+def export_site(settings: Settings, site: str) -> None:
+    """`headend export-site SITE`"""
+
+    async def work() -> str:
+        async with open_database(settings) as opened, opened.database.transaction() as tx:
+            known = next((one for one in await load_sites(tx) if one.name == site), None)
+            if known is None:
+                raise Problem("no-such-site", site=site)
+            return await property_file(tx, known)
+
+    # As it is: rich would break lines and read brackets as markup.
+    sys.stdout.write(asyncio.run(work()))
 
 
 def nights(

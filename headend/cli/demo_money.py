@@ -11,8 +11,9 @@ import asyncio
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -27,7 +28,6 @@ from headend.services.services import Services
 from headend.store import commands, people, supply
 
 AMOUNT_FEN = 5000
-CUTS = 3
 # Every order is proved within seconds on these lines; a loaded machine may need more.
 SETTLE_S_MAX = 120.0
 LOOK_S = 0.2
@@ -41,6 +41,8 @@ class Deals:
     cuts: Counter[str] = field(default_factory=Counter)
     restores: Counter[str] = field(default_factory=Counter)
     refused: int = 0
+    topped_up: list[str] = field(default_factory=list)  # meters whose top-up was confirmed
+    cut_off: list[str] = field(default_factory=list)  # meters whose cut was
     verified: bool = False
     differences: int = 0
     faults: list[str] = field(default_factory=list)
@@ -62,10 +64,13 @@ class Deals:
 async def deal(services: Services, site: str, truth: dict[str, Any]) -> Deals:
     """Sell, cut and restore; every meter's own books are compared at the end."""
     deals = Deals()
+    began_at = services.clock.now()
     cashier, manager = await _people(services, site)
-    paid = [m["name"] for m in truth["meters"] if m["dark"] or m["cut"]]
-    healthy = [m["name"] for m in truth["meters"] if m["gap"] is None and m["name"] not in paid]
-    cut = healthy[:: max(1, len(healthy) // CUTS)][:CUTS]
+    moneyed = {line["name"] for line in truth["lines"] if line["money"]}
+    paid = [m["name"] for m in truth["meters"] if (m["dark"] or m["cut"]) and m["line"] in moneyed]
+    # Where no money is, somebody who was cut is restored by an order of its own.
+    lit = [m["name"] for m in truth["meters"] if m["cut"] and m["line"] not in moneyed]
+    cut = _one_of_each_road(truth, paid + lit)
     before = {name: await _witness(truth, name) for name in paid + cut}
 
     for name in paid:
@@ -75,20 +80,45 @@ async def deal(services: Services, site: str, truth: dict[str, Any]) -> Deals:
     silent = next(m["name"] for m in truth["meters"] if m["gap"] == "meter_silent")
     deals.refused = int(not await _sell(services, silent, cashier))
     for name in cut:
-        await _cut(services, name, manager)
+        await _switch(services, name, manager, CommandKind.CUT)
+    for name in lit:
+        await _switch(services, name, manager, CommandKind.RESTORE)
 
-    ended = await _settled(services)
+    ended = await _settled(services, began_at)
     for command in ended:
         {
             CommandKind.TOP_UP: deals.topups,
             CommandKind.CUT: deals.cuts,
             CommandKind.RESTORE: deals.restores,
         }.get(command.kind, Counter())[command.state.value] += 1
+    _who(services, deals, ended)
     await _judge(deals, truth, before, paid, cut)
-    await _books(services, deals, paid + cut)
+    for name in lit:
+        if not (await _witness(truth, name))["relay_closed"]:
+            deals.faults.append(f"{name} was restored and is still cut")
+    await _books(services, deals, paid + cut + lit)
     if deals.refused != 1:
         deals.faults.append(f"{silent} was sold to without its purchase count")
     return deals
+
+
+def _one_of_each_road(truth: dict[str, Any], but: Collection[str]) -> list[str]:
+    """The last healthy meter of each road, on a line where orders are obeyed."""
+    lines = {line["name"]: line for line in truth["lines"] if line["sold"]}
+    chosen = {
+        lines[m["line"]]["road"]: m["name"]
+        for m in truth["meters"]
+        if m["line"] in lines and m["gap"] is None and m["name"] not in but
+    }
+    return list(chosen.values())
+
+
+def _who(services: Services, deals: Deals, ended: Iterable[Command]) -> None:
+    """The meters of confirmed top-ups and cuts."""
+    names = {CommandKind.TOP_UP: deals.topped_up, CommandKind.CUT: deals.cut_off}
+    for command in ended:
+        if command.state is CommandState.CONFIRMED and command.kind in names:
+            names[command.kind].append(services.lines.by_id[command.meter_id].known.name)
 
 
 async def _people(services: Services, site: str) -> tuple[Operator, Operator]:
@@ -123,27 +153,27 @@ async def _sell(services: Services, name: str, cashier: Operator) -> bool:
     return isinstance(outcome, Accepted)
 
 
-async def _cut(services: Services, name: str, manager: Operator) -> None:
+async def _switch(services: Services, name: str, manager: Operator, kind: CommandKind) -> None:
     async with services.database.transaction() as tx:
         await services.orders.switch(
             tx,
             SwitchOrder(
                 command_id=uuid4(),
                 meter_id=services.lines.find_meter(name).known.meter_id,
-                kind=CommandKind.CUT,
+                kind=kind,
                 operator_id=manager.operator_id,
                 reason="demonstration",
             ),
         )
 
 
-async def _settled(services: Services) -> list[Command]:
+async def _settled(services: Services, since: datetime) -> list[Command]:
     """Every command of the demonstration, once none of them is open any more."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + SETTLE_S_MAX
     while True:
         async with services.database.transaction() as tx:
-            found = await commands.listing(tx, limit=1000)
+            found = await commands.listing(tx, since=since, limit=1000)
         if all(command.state in FINAL for command in found) or loop.time() > until_s:
             return found
         await asyncio.sleep(LOOK_S)
@@ -174,8 +204,9 @@ async def _judge(
 
 
 async def _books(services: Services, deals: Deals, names: Iterable[str]) -> None:
-    for name in names:
-        await services.nights.read_now(services.lines.find_meter(name))
+    # Each line takes its own in turn, all lines at once.
+    meters = [services.lines.find_meter(name) for name in names]
+    await asyncio.gather(*(services.nights.read_now(meter) for meter in meters))
     await services.sink.flush()
     compared = await reconcile_all(services.database, services.clock)
     deals.differences = len(compared.differences)
@@ -188,12 +219,18 @@ async def _books(services: Services, deals: Deals, names: Iterable[str]) -> None
 
 async def _witness(truth: dict[str, Any], name: str) -> dict[str, Any]:
     """What the simulated meter itself says."""
+    answer = await asked(truth, {"do": "meter", "name": name})
+    meter: dict[str, Any] = answer.get("meter", answer)
+    return meter
+
+
+async def asked(truth: Mapping[str, Any], wish: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of the property's control socket."""
     reader, writer = await asyncio.open_unix_connection(truth["control"])
     try:
-        writer.write(json.dumps({"do": "meter", "name": name}).encode() + b"\n")
+        writer.write(json.dumps(wish).encode() + b"\n")
         answer: dict[str, Any] = json.loads(await reader.readline())
     finally:
         writer.close()
         await writer.wait_closed()
-    meter: dict[str, Any] = answer.get("meter", answer)
-    return meter
+    return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,7 @@ def cut(
     guarded(lambda: orders.switch(settings, "cut", meter, reason, key, wait=wait, as_json=as_json))
 
 
-def restore(
+def pulse(
     meter: Annotated[str, typer.Argument(help="The meter's name in the site file.")],
     reason: Reason,
     key: Key = None,
@@ -65,12 +66,16 @@ def restore(
     config: Config = None,
     http_port: HttpPort = None,
 ) -> None:
-    """Close the relay of a meter, prove it, and give it back to the meter's own controls."""
+    """Test a circuit: cut it by the rules of every cut, and order its light with the proof.
+
+    Light goes out as soon as the relay may move again, ten minutes later; the command's chain
+    shows both with what the meter showed before and after. A meter that is cut is refused.
+    """
     from headend.cli import orders
 
     settings = settings_of(config, http_port=http_port)
     guarded(
-        lambda: orders.switch(settings, "restore", meter, reason, key, wait=wait, as_json=as_json)
+        lambda: orders.switch(settings, "pulse", meter, reason, key, wait=wait, as_json=as_json)
     )
 
 
@@ -147,6 +152,10 @@ def operator(
         str | None, typer.Option(help="Who it is in flesh: two accounts of one are not two.")
     ] = None,
     site: Annotated[list[str] | None, typer.Option(help="Only this site; repeat it.")] = None,
+    password: Annotated[
+        bool,
+        typer.Option("--password", help="Ask for a password to sign in at the desk; sets it anew."),
+    ] = False,
     config: Config = None,
     data_folder: DataFolder = None,
     database_url: DatabaseUrl = None,
@@ -158,7 +167,15 @@ def operator(
     if name is None:
         guarded(lambda: people.list_operators(settings))
     else:
-        guarded(lambda: people.add_operator(settings, name, role, person, site or []))
+        secret = _asked_password() if password else None
+        guarded(lambda: people.operator(settings, name, role, person, site or [], password=secret))
+
+
+def _asked_password() -> str:
+    """Twice at a terminal; a script gives one line on standard input."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\n")
 
 
 def token(

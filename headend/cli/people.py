@@ -12,15 +12,25 @@ from headend.cli.console import out, say
 from headend.domain.clock import SystemClock
 from headend.domain.problems import Problem
 from headend.domain.roles import Permission, Role
+from headend.domain.sign_in import bad_password
+from headend.services import sign_in
 from headend.settings import Settings
 from headend.store import people, places
 from headend.store.database import Transaction
 
 
 def add_operator(
-    settings: Settings, name: str, role: Role, person: str | None, sites: list[str]
+    settings: Settings,
+    name: str,
+    role: Role,
+    person: str | None,
+    sites: list[str],
+    *,
+    password: str | None = None,
 ) -> None:
-    """`headend operator NAME --role …`"""
+    """`headend operator NAME --role … [--password]`"""
+    if password is not None:
+        _refuse_bad(password, name)
 
     async def work() -> None:
         async with open_database(settings) as opened, opened.database.transaction() as tx:
@@ -35,9 +45,52 @@ def add_operator(
             )
             if made is None:
                 raise Problem("name-taken", name=name)
+            if password is not None:
+                await sign_in.set_password(tx, made, password, SystemClock(), by=None)
 
     asyncio.run(work())
     out.print(say(f"已建操作员 {name}（{role.value}）。", f"Operator {name} ({role.value}) made."))
+
+
+def operator(
+    settings: Settings,
+    name: str,
+    role: Role,
+    person: str | None,
+    sites: list[str],
+    *,
+    password: str | None,
+) -> None:
+    """Whoever is there already gets the password; whoever is not is made."""
+    if password is None or not set_password(settings, name, password):
+        add_operator(settings, name, role, person, sites, password=password)
+
+
+def set_password(settings: Settings, name: str, password: str) -> bool:
+    """A new password for an operator who is there; False: there is none of that name.
+
+    Ends their sessions and a lock after wrong tries; the second factor stays.
+    """
+    _refuse_bad(password, name)
+
+    async def work() -> bool:
+        async with open_database(settings) as opened, opened.database.transaction() as tx:
+            known = await people.find_operator(tx, name)
+            if known is None:
+                return False
+            await sign_in.set_password(tx, known, password, SystemClock(), by=None)
+            return True
+
+    done = asyncio.run(work())
+    if done:
+        out.print(say(f"已为 {name} 设置密码。", f"The password of {name} is set."))
+    return done
+
+
+def _refuse_bad(password: str, name: str) -> None:
+    bad = bad_password(password, name)
+    if bad is not None:
+        raise Problem("bad-password", detail=bad.value)
 
 
 async def _site(tx: Transaction, name: str) -> int:

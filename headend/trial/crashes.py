@@ -9,25 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import hashlib
+import hmac
 import random
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from gateways.line import Line
-from gateways.link import ByteLink
+from gateways.key_box import SchemeHolder
+from gateways.mqtt_link import MqttLink
 from gateways.turns import Priority
 from headend.domain.commands import CommandKind
 from headend.domain.limits import HardLimits, Rate
+from headend.services import reconcile, seals
+from headend.services.bulk_runner import BulkRunner
+from headend.services.card_counter import CardCounter
 from headend.services.lines import LineBook
 from headend.services.looks import Missed, look
+from headend.services.orders import Orders
+from headend.services.patience import for_ever
 from headend.services.sender import Rules, Sender
 from headend.services.switching import last_check
 from headend.store import places, readings
 from headend.store.database import Database
-from headend.store.errors import StoreError
+from headend.store.errors import DatabaseAway, StoreError
+from headend.store.places import KnownLine
 from headend.trial.judge import CUTS_AT_MOST, RATE_SPAN, RESTORES_AT_MOST
-from headend.trial.link import BoxSession
+from headend.trial.network import DIAL_IN_PORT
+from headend.trial.roads import BROKER, CHIP_KEY, MqttProtocol
 from headend.trial.steps import Sessions, StepDatabase
 from headend.trial.world import World
 from protocols.meter_type import MeterType
@@ -57,6 +66,8 @@ LIMITS = HardLimits(
 # every two seconds costs nothing: here it would be most of a seed.
 SLOW_LOOK_S = 90.0
 POLL_S = (30.0, 180.0)
+BOOKS_S = (100.0, 900.0)
+SOCKETS_MAX = 100  # of the boxes of a few roads, with those they forgot
 # A task may catch its first cancellations for a last word; one that goes on for ever is a fault.
 CANCELS_MAX = 50
 
@@ -94,6 +105,16 @@ class Died(Exception):
     """The head-end was killed while somebody waited for it. Nobody knows how far it came."""
 
 
+def _chip_code(message: bytes) -> bytes:
+    return hmac.new(CHIP_KEY, message, hashlib.sha256).digest()
+
+
+def _hasty(line: KnownLine) -> KnownLine:
+    """The quarantine is kept by the line: without it, its patience ends with the time-out."""
+    place = line.place
+    return replace(line, place=replace(place, reply_late_ms_max=place.reply_timeout_ms))
+
+
 _process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
 
@@ -107,9 +128,12 @@ def owned_task(
     context = given.get("context")
     owner = _process.get() if context is None else context.get(_process)
     if owner is not None:
-        owner.tasks.add(task)
-        task.add_done_callback(owner.tasks.discard)
+        owner.tasks[task] = None
+        task.add_done_callback(lambda done: owner.tasks.pop(done, None))
     return task
+
+
+OpensCounter = Callable[["Process", World, Mapping[str, MeterType]], CardCounter]
 
 
 class Process:
@@ -124,21 +148,26 @@ class Process:
         *,
         rules: Rules,
         pains: Pains,
+        opens_counter: OpensCounter,
     ) -> None:
         self.number = number
-        self.tasks: set[asyncio.Task[Any]] = set()
+        # In the order of their birth: they die in it, and whoever waits for them hears it so.
+        self.tasks: dict[asyncio.Task[Any], None] = {}
         self.dead = False
+        self.is_up = False
         self.pains = pains
         self._world = world
         self._chance = random.Random(f"{world.seed} process {number}")
         self._rules = rules
+        self._opens_counter = opens_counter
         self._away_until_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._context.run(_process.set, self)
         self.killed = asyncio.Event()
         self.database = StepDatabase(sessions, self)
-        self.book = LineBook(meter_types)
+        self.book = LineBook(meter_types, clock=world.clock, key_holder=SchemeHolder(_chip_code))
+        self._meter_types = meter_types
 
     # ---- life and death -------------------------------------------------------------------------
 
@@ -173,14 +202,19 @@ class Process:
     async def _boot(self) -> None:
         async with self.database.transaction() as tx:
             await places.one_moment(tx)
+            drawn = self._world.boxes
+            lines = [one for one in await places.load_lines(tx) if one.place.name in drawn]
             await self.book.reload(
                 await places.load_sites(tx),
-                await places.load_lines(tx),
-                await places.load_meters(tx),
+                lines if self._rules.quarantine else [_hasty(line) for line in lines],
+                [one for one in await places.load_meters(tx) if one.line in drawn],
                 await readings.last_energies_wh(tx),
             )
-        if not self._rules.quarantine:
-            self._forget_patience()
+        await self.book.listen("trial", DIAL_IN_PORT, sockets_max=SOCKETS_MAX)
+        self._world.network.listen(lambda: MqttProtocol("mqtt", self._attach_mqtt), BROKER)
+        self.cards = self._opens_counter(self, self._world, self._meter_types)
+        # Whoever stands at the counter may ask from here on.
+        self.is_up = True
         self.sender = Sender(
             self.database,
             self.book,
@@ -192,8 +226,12 @@ class Process:
         )
         await self.sender.start()
         asyncio.create_task(self._poll())  # noqa: RUF006  kept in self.tasks
-        for name, box in self._world.boxes.items():
-            box.serve(self._attacher(name), self._chance.uniform(0.1, REDIAL_S_MAX))
+        asyncio.create_task(for_ever("the books", self._keep_books))  # noqa: RUF006
+        if self._world.has_bulk:
+            orders = Orders(self._world.clock, self._meter_types)
+            BulkRunner(self.database, orders.switch_many, self._world.clock).start()
+        for box in self._world.boxes.values():
+            box.serve(self._frame_leaves, self._chance.uniform(0.1, REDIAL_S_MAX))
 
     async def _poll(self) -> None:
         """Meters are read between the commands, so that a line is never theirs alone."""
@@ -216,29 +254,27 @@ class Process:
                 async with self.database.transaction() as tx:
                     await readings.store_readings(tx, [reading])
 
-    def _forget_patience(self) -> None:
-        """The quarantine is kept by the line: without it, its patience ends with the time-out."""
-        for at_work in self.book.lines.values():
-            timing = at_work.line.timing
-            hasty = replace(timing, reply_late_s_max=timing.reply_timeout_s, start_quiet_s=0.0)
-            at_work.line = Line(at_work.name, hasty)
+    async def _keep_books(self) -> None:
+        """Chain what was booked, and compare the meters with the books: of each process, and then
+        ever again. Begun by the product every minute and every hour."""
+        while True:
+            await asyncio.sleep(self._chance.uniform(*BOOKS_S))
+            with contextlib.suppress(DatabaseAway):
+                await seals.chain(self.database)
+                found = await reconcile.reconcile_all(self.database, self._world.clock)
+                at = self._world.clock.now()
+                self._world.named += [(at, no, d.kind) for no, d in found.differences.items()]
 
-    def _attacher(self, line: str) -> Callable[[ByteLink], None]:
-        def attach(link: ByteLink) -> None:
-            assert isinstance(link, BoxSession)
-            link.may_leave = self._frame_leaves
-            self.book.lines[line].line.attach(link)
-
-        return attach
+    def _attach_mqtt(self, link: MqttLink) -> None:
+        self.book.lines["mqtt"].line.attach(link)
 
     def kill(self, why: str) -> None:
         """`kill -9`: from now on nothing of it reaches the database or a wire."""
         if self.dead:
             return
-        self.dead = True
+        self.dead, self.is_up = True, False
         self._world.history.say(f"process {self.number}", f"killed: {why}")
-        for box in self._world.boxes.values():
-            box.lose_head_end()
+        self._world.lose_head_end()
         self.killed.set()
         self._loop.call_soon(self._drop)
 

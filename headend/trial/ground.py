@@ -34,6 +34,7 @@ class Ground:
         self.meter_ids: dict[str, int] = dict(rows)
         rows = sessions.admin.execute("SELECT role, operator_id FROM operator").fetchall()
         self.operators: dict[str, int] = dict(rows)
+        self.names = {number: name for name, number in self.meter_ids.items()}
         self._sweep = _sweeping(sessions)
         self._swept = 0
 

@@ -23,6 +23,8 @@ FINAL = ("confirmed", "refused", "expired", "cancelled")
 # An order that left may reach its meter this much later (link.py: within the line's own bound).
 IN_FLIGHT = timedelta(seconds=31)
 TOGGLE_GAP = timedelta(minutes=10)
+# What nobody could deliver by then is dropped: a cut must not fire at dawn.
+CUT_WAITS_AT_MOST = timedelta(hours=2)
 # At most so many relays opened, and closed, in so long, whoever asks; small, so that a trial of a
 # few meters meets them.
 CUTS_AT_MOST, RESTORES_AT_MOST = 2, 2
@@ -145,10 +147,12 @@ class Witness:
 
     name: str
     own: tuple[tuple[int, int], ...]  # (count, fen) it took, without what came from elsewhere
-    foreign: bool  # whether anything came from elsewhere
+    foreign: bool  # whether anything came from elsewhere, or another device took its place
     forced: Forced
     #: right after our last sale landed: what comes from elsewhere later lights nothing by itself
     credit_after_sale_fen: int
+    #: credit that no purchase explains: nothing else may ever touch it
+    unexplained_fen: int = 0
     forced_log: tuple[tuple[datetime, Forced], ...] = ()  # each change of its forced control
 
 
@@ -210,6 +214,10 @@ def _booked(meter: Witness, books: Books, paid_fen: int) -> Iterator[str]:
         yield (f"{meter.name}: {paid_fen} fen were paid, {posted_fen} posted, {waiting_fen} wait")
     if reserved_fen := books.reserved_fen.get(meter.name, 0):
         yield f"{meter.name}: {reserved_fen} fen are still reserved"
+    if meter.unexplained_fen:
+        yield f"{meter.name}: its credit moved by {meter.unexplained_fen} fen without a purchase"
+    if waiting_fen < 0:
+        yield f"{meter.name}: its customer spent {-waiting_fen} fen that nobody had paid"
     if meter.name in books.escalated and not meter.foreign:
         yield f"{meter.name}: an order was escalated after few tries, but nobody interfered"
 
@@ -245,6 +253,8 @@ def _cuts_keep_the_rules(meter: Witness, books: Books) -> Iterator[str]:
         command = books.commands[attempt.command_id]
         if attempt.sent_at > command.expires_at:
             yield f"{meter.name}: a cut left after it had expired"
+        if attempt.sent_at > command.ordered_at + CUT_WAITS_AT_MOST:
+            yield f"{meter.name}: a cut left hours after it was wanted"
         wall = attempt.sent_at + SHANGHAI
         if wall.weekday() >= SATURDAY or not CUTS_FROM <= wall.hour < CUTS_UNTIL:
             yield f"{meter.name}: cut at {wall:%A %H:%M}"

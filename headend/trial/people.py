@@ -7,6 +7,7 @@ answered once is a promise the judge holds the head-end to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -17,23 +18,26 @@ from uuid import UUID, uuid5
 
 import psycopg
 
-from headend.domain.books import NotBooked
-from headend.domain.commands import Accepted, CommandKind, Rejected
-from headend.services.decisions import Decisions, Verdict
-from headend.services.orders import Orders, SwitchOrder
-from headend.services.selling import SaleWish, sell
+from headend.domain.commands import Accepted, CommandKind
+from headend.services.decisions import Decisions
+from headend.services.orders import ConfigureOrder, Orders, SwitchOrder
+from headend.services.selling import NotSold, SaleWish, sell
 from headend.store import protections
 from headend.store.database import Database, Transaction
 from headend.store.errors import DatabaseAway
+from headend.trial.bulk_office import BulkOffice
+from headend.trial.card_people import CardPeople
 from headend.trial.crashes import Died, Process
 from headend.trial.ground import Ground
 from headend.trial.link import Box
+from headend.trial.settings import a_setting
+from headend.trial.technician import Technician
 from headend.trial.world import TrialMeter, World
 from protocols.meter_type import MeterType
-from simulators.metering import Forced
+from protocols.settings import Setting
 
 T = TypeVar("T")
-Answer = Accepted | Rejected | NotBooked
+Answer = Accepted | NotSold
 Wish = tuple[float, Callable[[], Awaitable[None]]]  # when, and what
 
 SALES = (3, 7)  # fewest and most in one seed
@@ -42,8 +46,12 @@ FOREIGN_SHARE = 0.12  # of sales around which somebody else sells to the same me
 WORST_MOMENT_SHARE = 0.25  # of lost tries after which somebody else sells before the next one
 PAYS_SHARE = 0.4  # of switching orders around which the tenant comes to pay
 PROTECTED_SHARE = 0.2  # of switching orders around which the meter becomes protected
+SETTINGS = (0, 0, 1, 2)  # how many in one seed
+EXCHANGE_SHARE = 0.12  # of seeds in which a meter is exchanged
+ODD_FEN = 3  # of what an exchanged meter says it was sold: nothing else ends like that
 OUTAGE_SHARE = 0.1  # of seeds in which one line loses its network
 OUTAGE_S = (600.0, 9_000.0)  # long enough for some to outlast a cut's deadline
+LONG_S = (7_300.0, 9_000.0)
 SOON_S_MAX = 60.0  # "around" is from shortly before to so much later
 CANCEL_SHARE = 0.15  # of sales
 FROM_BALANCE_SHARE = 0.15  # of sales; most are refused, because nothing waits in the account
@@ -64,6 +72,7 @@ class Promise:
     kind: CommandKind
     amount_fen: int | None
     from_balance: bool = False
+    setting: Setting | None = None
     answers: list[str] = field(default_factory=list)
 
     @property
@@ -95,6 +104,9 @@ class People:
         self._chance = random.Random(f"{world.seed} people")
         self._orders = Orders(world.clock, meter_types)
         self._decisions = Decisions(world.clock)
+        self.technician = Technician(world, ground, self)
+        self.office = BulkOffice(world, ground, self)
+        self.cards = CardPeople(world, ground, self)
         self._working: set[asyncio.Task[Any]] = set()
 
     @property
@@ -130,9 +142,37 @@ class People:
                 yield self._around(at_s), self._a_sale(meter)
             if chance.random() < PROTECTED_SHARE:
                 yield self._around(at_s), self._a_protection(meter)
-        if chance.random() < OUTAGE_SHARE:
+        for _ in range(chance.choice(SETTINGS)):
+            yield chance.uniform(0.0, until_s), self._a_setting(chance.choice(meters))
+        if self._world.exchanges or chance.random() < EXCHANGE_SHARE:
+            yield from self._an_exchange(chance.choice(meters), until_s)
+        yield from self.cards.wishes(until_s)
+        if self._world.has_bulk:
+            yield chance.uniform(0.0, until_s), self.office.cut_a_list
+        if self._world.long_outages or chance.random() < OUTAGE_SHARE:
             box = chance.choice(list(self._world.boxes.values()))
-            yield chance.uniform(0.0, until_s), self._an_outage(box)
+            within_s = until_s / 4 if self._world.long_outages else until_s
+            yield chance.uniform(0.0, within_s), self._an_outage(box)
+
+    def _an_exchange(self, meter: TrialMeter, until_s: float) -> Iterator[Wish]:
+        """A device fails and another takes its place; somebody accepts it, and it is sold to."""
+        chance = self._chance
+        at_s = chance.uniform(until_s / 4, until_s / 2)
+        yield chance.uniform(0.0, at_s / 2), self._a_sale(meter)
+        back_by, total_fen = chance.randint(1, 4), 10 * chance.randrange(0, 100_000) + ODD_FEN
+
+        async def exchange() -> None:
+            self._world.history.say("technician", f"exchanges {meter.name}")
+            meter.exchange(back_by, total_fen)
+
+        async def accept() -> None:
+            await self.technician.accept(meter.name)
+
+        yield at_s, exchange
+        accepted_s = at_s + chance.uniform(1.0, 120.0)
+        yield accepted_s, accept
+        for _ in range(chance.randint(1, 3)):
+            yield chance.uniform(accepted_s, until_s), self._a_sale(meter)
 
     def _around(self, at_s: float) -> float:
         return max(0.0, at_s + self._chance.uniform(-5.0, SOON_S_MAX))
@@ -170,6 +210,16 @@ class People:
 
         return switch
 
+    def _a_setting(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
+        promise = self._promise(meter, CommandKind.CONFIGURE)
+        promise.setting = a_setting(self._chance)
+        presses = self._chance.choice((1, 2))
+
+        async def configure() -> None:
+            await asyncio.gather(*(self._configure(promise) for _ in range(presses)))
+
+        return configure
+
     async def watch(self) -> None:
         """Somebody elsewhere who sells at the worst moment: between a try that was lost and the
         next one of the same purchase. Runs until cancelled."""
@@ -188,13 +238,13 @@ class People:
     def _a_protection(self, meter: TrialMeter) -> Callable[[], Awaitable[None]]:
         async def protect() -> None:
             now = self._world.clock.now()
-            await self._decided(
+            await self.decided(
                 functools.partial(
                     protections.protect,
                     reason="somebody needs it to breathe",
                     expires_at=now + timedelta(days=30),
                     by=self._ground.operators["manager"],
-                    at=now,
+                    now=self._world.clock.now,
                     meter_id=self._ground.meter_ids[meter.name],
                 )
             )
@@ -203,7 +253,7 @@ class People:
         return protect
 
     def _an_outage(self, box: Box) -> Callable[[], Awaitable[None]]:
-        for_s = self._chance.uniform(*OUTAGE_S)
+        for_s = self._chance.uniform(*(LONG_S if self._world.long_outages else OUTAGE_S))
 
         async def fall_silent() -> None:
             self._world.history.say(box.name, f"has no network for {for_s:.0f} s")
@@ -258,10 +308,21 @@ class People:
             operator_id=self._ground.operators["manager"],
             reason=REASON,
         )
-        self._told(promise, await self._decided(lambda tx: self._orders.switch(tx, order)))
+        self._told(promise, await self.decided(lambda tx: self._orders.switch(tx, order)))
+
+    async def _configure(self, promise: Promise) -> None:
+        assert promise.setting is not None
+        order = ConfigureOrder(
+            command_id=promise.command_id,
+            meter_id=self._ground.meter_ids[promise.meter],
+            setting=promise.setting,
+            operator_id=self._ground.operators["manager"],
+            reason=REASON,
+        )
+        self._told(promise, await self.decided(lambda tx: self._orders.configure(tx, order)))
 
     async def _cancel(self, promise: Promise) -> None:
-        answer = await self._decided(
+        answer = await self.decided(
             lambda tx: self._decisions.cancel(
                 tx,
                 promise.command_id,
@@ -271,7 +332,7 @@ class People:
         )
         self._world.history.say("manager", f"cancels {promise.command_id}: {_short(answer)}")
 
-    async def _decided(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def decided(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """One answer to what fits into one transaction."""
 
         async def in_one(database: Database) -> T:
@@ -279,6 +340,15 @@ class People:
                 return await work(tx)
 
         return await self._until_answered(in_one)
+
+    async def asked(self, work: Callable[[Process, Database], Coroutine[Any, Any, T]]) -> T:
+        """One answer to what takes its time, of whichever process answers at last."""
+        while True:
+            process = self._house.process
+            if process.is_up:
+                with contextlib.suppress(Died, DatabaseAway):
+                    return await process.request(functools.partial(work, process))
+            await asyncio.sleep(self._chance.uniform(0.5, AGAIN_S_MAX))
 
     async def _until_answered(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
         while True:
@@ -293,48 +363,6 @@ class People:
         promise.answers.append(said)
         what = f"{promise.kind.value} {promise.amount_fen or ''} to {promise.meter}"
         self._world.history.say("clerk", f"{what}: {said} ({promise.command_id})")
-
-    # ---- the technician -------------------------------------------------------------------------
-
-    async def decide_escalated(self) -> None:
-        """Go to each meter whose order waits for a person, read its own list, and say so."""
-        rows = self._ground.sessions.admin.execute(
-            "SELECT command_id, meter.name, kind, amount_fen, purchase_count FROM command"
-            " JOIN meter USING (meter_id) WHERE state = 'escalated' ORDER BY command_id"
-        ).fetchall()
-        for command_id, name, kind, amount_fen, count in rows:
-            meter = self._world.meters[name]
-            verdict = Verdict(
-                command_id=command_id,
-                carried_out=_carried_out(meter, CommandKind(kind), amount_fen, count),
-                operator_id=self._ground.operators["manager"],
-                reason="read at the meter",
-            )
-            answer = await self._decided(functools.partial(self._decisions.decide, verdict=verdict))
-            self._world.history.say(
-                "technician",
-                f"{kind} of {name} carried out: {verdict.carried_out}, {_short(answer)}",
-            )
-        await self._thaw()
-
-    async def _thaw(self) -> None:
-        rows = self._ground.sessions.admin.execute(
-            "SELECT meter.name FROM sales_freeze JOIN meter USING (meter_id)"
-            " WHERE thawed_at IS NULL AND NOT EXISTS (SELECT FROM command"
-            " WHERE command.meter_id = sales_freeze.meter_id AND state = 'escalated')"
-        ).fetchall()
-        for (name,) in rows:
-            count = self._world.meters[name].meter.purchase_count
-            await self._decided(
-                functools.partial(
-                    self._decisions.thaw,
-                    meter_id=self._ground.meter_ids[name],
-                    operator_id=self._ground.operators["manager"],
-                    reason="read at the meter",
-                    count_agreed=count,
-                )
-            )
-            self._world.history.say("technician", f"{name} may be sold to again from {count}")
 
     # ---- promises -------------------------------------------------------------------------------
 
@@ -355,23 +383,6 @@ class People:
             if promise.accepted and promise.answers[-1] != "accepted":
                 found.append(f"{promise.meter}: accepted, then told {promise.answers[-1]}")
         return found
-
-
-def _carried_out(
-    meter: TrialMeter, kind: CommandKind, amount_fen: int | None, count: int | None
-) -> bool:
-    taken = {(one.purchase_count, one.amount_fen) for one in meter.own_purchases()}
-    match kind:
-        case CommandKind.TOP_UP:
-            return (count, amount_fen) in taken
-        case CommandKind.BURN:
-            return not any(number == count and fen for number, fen in taken)
-        case CommandKind.CUT:
-            return meter.meter.forced is Forced.OPEN
-        case CommandKind.RESTORE:
-            return meter.meter.look().relay_closed
-        case _:
-            return meter.meter.forced is Forced.RELEASED
 
 
 def _short(answer: Answer) -> str:

@@ -269,9 +269,19 @@ class Campaign:
 
 
 def _usable(seed: int) -> list[str]:
-    """Meters that can be sold to: alive, and on wires whose slaves know the maker's own writes."""
-    lines = [line for line in plan_town(seed).lines if not (line.is_dead or line.is_other_slave)]
-    return [meter.name for line in lines for meter in line.meters if meter.gap is None]
+    """Meters that can be sold to: alive, of electricity, on wires whose slaves know the maker's own
+    writes, and without a security chip, since nobody holds its key here."""
+    lines = [
+        line
+        for line in plan_town(seed, has_broker=False).lines
+        if not (line.is_dead or line.is_other_slave or line.speaks_645 or line.speaks_188)
+    ]
+    return [
+        meter.name
+        for line in lines
+        for meter in line.meters
+        if meter.gap is None and meter.measures is None
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

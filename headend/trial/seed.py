@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from headend.trial import network
+from headend.trial.arrangement import USUAL, Arrangement, applied
+from headend.trial.bookkeeping import Auditor, not_frozen, wrongly_named
+from headend.trial.bulk_office import few_meters
+from headend.trial.card_desk import open_counter
 from headend.trial.crashes import NO_PAINS, Pains, Process, owned_task
 from headend.trial.ground import Ground
 from headend.trial.history import History, logs_into
 from headend.trial.judge import FINAL, Books, Witness, judge, rates_hold
-from headend.trial.mutations import USUAL, Arrangement
+from headend.trial.judge_cards import judge_cards
+from headend.trial.judge_lists import Lists, judge_lists, judge_settings
 from headend.trial.people import People
+from headend.trial.road_counts import RoadCounts, carried
+from headend.trial.roads import on_virtual_time
+from headend.trial.settings import Shown
 from headend.trial.world import TrialMeter, World, instant_of
 from protocols.meter_type import MeterType
 from simulators import clockloop
@@ -24,10 +33,13 @@ from simulators import clockloop
 DAY_S = 1_000.0
 CALM_S_MAX = 12 * 3_600.0
 LOOK_S = 60.0
+# Whatever people still wait for then has no end: it breaks the seed instead of running for ever.
+ENDS_S_MAX = 3 * CALM_S_MAX
 # A killed program is started again by its supervisor after so long.
 REBOOT_S_MAX = 6.0
 # Besides dying between two steps, a process may be killed at any instant; mean time to that.
 KILLED_AFTER_S_MEAN = 500.0
+DIES_MID_AIR = 1 / 12  # of frames, where that is what a trial is about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +53,8 @@ class Verdict:
     orders: int
     virtual_s: float
     history: tuple[str, ...] = ()
+    #: what each road of this seed carried
+    roads: Mapping[str, RoadCounts] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,6 +71,8 @@ class House:
     def __post_init__(self) -> None:
         self._chance = random.Random(f"{self.world.seed} house")
         self._pains = Pains.drawn(self._chance)
+        if self.arrangement.dies_mid_air:
+            self._pains = replace(self._pains, dies_after_frame=DIES_MID_AIR)
         self.process = self._new()
 
     def _new(self) -> Process:
@@ -67,6 +83,7 @@ class House:
             self.meter_types,
             rules=self.arrangement.rules,
             pains=self._pains,
+            opens_counter=open_counter,
         )
 
     async def keep_alive(self) -> None:
@@ -102,9 +119,12 @@ def run_seed(
     """Live through one seed on a swept ground. The same seed gives the same verdict."""
     ground.sweep()
     history = History(wanted=with_history)
-    with logs_into(history):
+    patches = (*on_virtual_time(seed), *arrangement.patches)
+    with logs_into(history) as faults, few_meters(), applied(patches):
         try:
-            return clockloop.run(_live(seed, ground, meter_types, arrangement, history))
+            verdict = network.run(_live(seed, ground, meter_types, arrangement, history))
+            broken = [*verdict.broken, *(f"a fault of the head-end: {said}" for said in faults.met)]
+            return replace(verdict, broken=tuple(broken))
         except clockloop.SimTimeError as error:  # somebody waits for a wire inside a transaction
             ground.sessions.forget()
             return Verdict(
@@ -132,10 +152,15 @@ async def _live(
         history,
         only_writes_are_late=arrangement.only_writes_are_late,
         much_is_parked=arrangement.much_is_parked,
+        long_outages=arrangement.long_outages,
+        has_bulk=arrangement.has_bulk,
+        has_cards=arrangement.has_cards,
+        exchanges=arrangement.exchanges,
     )
     house = House(world, ground, meter_types, arrangement)
     await ground.remember_last_night(world)
     people = People(world, ground, house, meter_types)
+    auditor = Auditor(world, ground, people, people.technician)
     alive = loop.create_task(house.keep_alive())
     disturbing = [loop.create_task(house.strike()), loop.create_task(people.watch())]
     broken: list[str] = []
@@ -145,9 +170,13 @@ async def _live(
             task.cancel()
         world.calm_down()
         house.calm_down()
-        await _until(_calm(people, ground), alive)
+        people.cards.calm_down()
+        async with asyncio.timeout(ENDS_S_MAX):
+            await _until(_calm(people, ground), alive)
+            await _until(auditor.audit(), alive)
         house.process.kill("the day is over")
         await house.process.bury()
+        await auditor.verify()
     except Exception as error:  # of the head-end, or of what people were told: it ends the seed
         history.say("trial", f"{type(error).__name__}: {error}")
         broken.append(f"the head-end failed: {type(error).__name__}: {error}")
@@ -159,6 +188,8 @@ async def _live(
     books = Books.read(ground.sessions.admin)
     broken += [*judge(witnesses, books, people.paid_fen), *rates_hold(books)]
     broken += people.broken_promises(ground.sessions.admin)
+    broken += _judged_otherwise(world, ground, people)
+    broken += [*auditor.objections, *people.cards.objections]
     return Verdict(
         seed=seed,
         broken=tuple(broken),
@@ -167,7 +198,18 @@ async def _live(
         orders=len(people.promises),
         virtual_s=loop.time(),
         history=tuple(history.lines),
+        roads=carried(world, ground.sessions.admin),
     )
+
+
+def _judged_otherwise(world: World, ground: Ground, people: People) -> Iterator[str]:
+    lists = Lists.read(ground.sessions.admin)
+    shown = {meter.name: Shown.of(meter) for meter in world.meters.values()}
+    yield from judge_settings(shown, lists.settings)
+    yield from judge_lists(lists, people.office.promises)
+    yield from wrongly_named(world, ground.names)
+    yield from not_frozen(world, ground)
+    yield from judge_cards(ground.sessions.admin)
 
 
 def _witness(meter: TrialMeter) -> Witness:
@@ -176,9 +218,12 @@ def _witness(meter: TrialMeter) -> Witness:
     return Witness(
         name=meter.name,
         own=tuple((taken.purchase_count, taken.amount_fen) for taken in own),
-        foreign=bool(meter.foreign),
+        foreign=bool(meter.foreign or meter.exchanged_at_ms),
         forced=look.forced,
         credit_after_sale_fen=own[-1].remaining_fen if own else 0,
+        unexplained_fen=meter.meter.credited_fen
+        - meter.credited_fen_first
+        - sum(one.amount_fen for one in meter.meter.applied),
         forced_log=tuple((instant_of(at_ms), forced) for at_ms, forced in meter.meter.forced_log),
     )
 
@@ -199,9 +244,11 @@ async def _calm(people: People, ground: Ground) -> None:
     patience_until_s = loop.time() + CALM_S_MAX
     while loop.time() < patience_until_s:
         await asyncio.sleep(LOOK_S)
-        await people.decide_escalated()
+        await people.cards.round()
+        await people.technician.round()
         open_orders = ground.sessions.admin.execute(
             "SELECT count(*) FROM command WHERE state <> ALL(%s)", (list(FINAL),)
         ).fetchone()
-        if people.all_answered and open_orders == (0,):
+        quiet = people.office.has_ended and people.cards.has_ended
+        if people.all_answered and open_orders == (0,) and quiet:
             return

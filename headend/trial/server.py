@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import psycopg
 
 from headend.store.embedded import EmbeddedPostgres
 from headend.store.migrate import migrate
+
+_NUMBERS = itertools.count(1)
 
 
 @contextmanager
@@ -38,14 +41,20 @@ def throw_away_server() -> Iterator[str]:
 
 
 @contextmanager
-def own_database(server: str) -> Iterator[str]:
-    """The conninfo of a database with all tables, dropped at the end."""
-    name = f"trial_{os.getpid()}"
+def own_database(server: str, *, broken: Sequence[str] = ()) -> Iterator[str]:
+    """The conninfo of a database with all tables, dropped at the end.
+
+    `broken`: statements that take rules out of it. Several may be open at once.
+    """
+    name = f"trial_{os.getpid()}_{next(_NUMBERS)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {name}")
     conninfo = psycopg.conninfo.make_conninfo(server, dbname=name)
     asyncio.run(migrate(conninfo))
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for statement in broken:
+            connection.execute(statement.encode())
     try:
         yield conninfo
     finally:

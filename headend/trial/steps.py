@@ -138,18 +138,27 @@ class Sessions:
     def __init__(self, conninfo: str) -> None:
         self.conninfo = session_conninfo(make_conninfo(conninfo, options=OPTIONS), "headend trial")
         self.admin = psycopg.connect(self.conninfo, autocommit=True)
+        self._open: set[StepConnection] = set()
         self._idle: list[StepConnection] = []
         self._blocked: dict[StepConnection, asyncio.Future[None]] = {}
         self._channels: set[str] = set()
-        self.reset()
+        self.listeners: dict[str, list[asyncio.Queue[str]]] = {}
 
     def reset(self) -> None:
-        """Before a seed: nobody listens."""
-        self.listeners: dict[str, list[asyncio.Queue[str]]] = {}
+        """Before a seed: nobody listens, and what idle sessions have heard is read.
+
+        A session that rests for many seeds would fill its socket with notices; its server then
+        waits to be read for ever, and with it whoever wants to drop a database beside.
+        """
+        self.listeners = {}
+        for connection in self._idle:
+            connection.pgconn.consume_input()
+            while connection.pgconn.notifies() is not None:
+                pass
 
     def forget(self) -> None:
         """After a seed that could not end: its sessions, and the locks they hold, are gone."""
-        self._idle.clear()
+        self._finish()
         self._blocked.clear()
         self.admin.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -163,10 +172,15 @@ class Sessions:
 
     async def close(self) -> None:
         """Give every session back to the server."""
-        for connection in self._idle:
-            connection.pgconn.finish()
-        self._idle.clear()
+        self._finish()
         self.admin.close()
+
+    def _finish(self) -> None:
+        """Also those that were taken and never given back, by a task that was given up."""
+        for connection in self._open:
+            connection.pgconn.finish()
+        self._open.clear()
+        self._idle.clear()
 
     async def _connect(self) -> StepConnection:
         # Autocommit: BEGIN and COMMIT are said aloud, each a step of its own.
@@ -176,6 +190,7 @@ class Sessions:
         connection.prepared_max = None  # a campaign says the same things a thousand times
         connection.sessions = self
         connection.heard = set()
+        self._open.add(connection)
 
         def noticed(notice: psycopg.Notify) -> None:
             fate = connection.fate
@@ -200,11 +215,13 @@ class Sessions:
         """Back from its user; what was not committed is gone, as when its socket closes."""
         connection.fate = None
         if connection.closed:
+            self._open.discard(connection)
             return
         status = connection.pgconn.transaction_status
         if status == TransactionStatus.ACTIVE:  # its user died while it waited for a lock
             self.hang_up(connection)
             connection.pgconn.finish()
+            self._open.discard(connection)
             return
         if status != TransactionStatus.IDLE:
             connection.pgconn.exec_(b"ROLLBACK")

@@ -1,4 +1,4 @@
-"""The property of a trial: meters of several types, good ones and naive ones, on three lines."""
+"""The property of a trial: meters of several types, good ones and naive ones, on several roads."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from datetime import UTC, datetime, timedelta
 
 from gateways.timing import LineTiming
 from headend.domain.places import Site
+from headend.domain.reconciliation import DifferenceKind
 from headend.domain.site_file import parse_site_file
 from headend.trial.history import History
 from headend.trial.link import CALM, RATE_MAX, Box, Weather
+from headend.trial.network import network_here
+from headend.trial.roads import ROADS, ROADS_OF_A_SEED, Road, number_of
 from protocols.meter_type import MeterType
-from simulators.acrel_meter import DDSY1352, DTSY1352, Model, acrel_unit
-from simulators.adf_cabinet import CabinetPlan, cabinet_units
+from simulators.acrel_meter import Model
 from simulators.dial import Dial
 from simulators.load import Load
 from simulators.metering import Account, Applied, CountRule, Forced, Meter
-from simulators.modbus_meter import Bus
 
-# A converter of wires answers within two seconds or never; a box on a mobile network may park a
-# request for half a minute. Both dial in here, since no socket exists on virtual time.
 SITE = """
 [site]
 name = "trial"
@@ -34,63 +33,19 @@ name = "A"
 [[rooms]]
 name = "A-1"
 building = "A"
-[[gateways]]
-name = "G1"
-kind = "dtu"
-registration = "ascii:trial-1"
-[[gateways]]
-name = "G2"
-kind = "dtu"
-registration = "ascii:trial-2"
-[[lines]]
-name = "wired"
-gateway = "G1"
-reply_timeout_ms = 1000
-reply_late_ms_max = 3000
-[[lines]]
-name = "mobile"
-gateway = "G2"
-reply_timeout_ms = 3000
-reply_late_ms_max = 30000
-[[meters]]
-name = "W1"
-line = "wired"
-type = "acrel_ddsy1352"
-unit = 1
-[[meters]]
-name = "W2"
-line = "wired"
-type = "acrel_dtsy1352"
-unit = 2
-[[meters]]
-name = "M1"
-line = "mobile"
-type = "acrel_ddsy1352"
-unit = 40
-[[cabinets]]
-name = "box"
-line = "mobile"
-type = "acrel_adf300l"
-base_unit = 1
-size = 12
-three_phase_users = 1
-single_phase_users = 1
-options = { forced_open_state = 1 }
-"""
-BOX = CabinetPlan(base_unit=1, size=12, three_phase_users=1, single_phase_users=1)
+""" + "".join(road.site for road in ROADS.values())
 
-# What the slower of the two lines promises: nothing is on its way for longer.
-IN_FLIGHT_S_MAX = 30.0
-_TIMINGS = {
-    "wired": LineTiming(reply_timeout_s=1.0, reply_late_s_max=3.0),
-    "mobile": LineTiming(reply_timeout_s=3.0, reply_late_s_max=IN_FLIGHT_S_MAX),
-}
+# What the slowest line promises: nothing is on its way for longer.
+IN_FLIGHT_S_MAX = max(road.reply_late_ms_max for road in ROADS.values()) / 1000
 _MONDAY = datetime(2026, 3, 16, tzinfo=UTC)  # 8 in the morning in Shanghai
 # Seeds begin on a working day between shortly before the hours in which cuts are allowed and
 # shortly before their end, so that some days run out of them.
 _START_MINUTES = (-10, 12 * 60 - 5)
+BULK_SHARE = 0.3  # of seeds in which a list of meters is cut at once
+CARD_SHARE = 0.6  # of seeds in which tenants have cards
 _METER_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 SHANGHAI = timedelta(hours=8)
+BEFORE_FEN = 5_000  # of the last purchase before a seed
 
 
 class TrialClock:
@@ -110,9 +65,10 @@ class TrialClock:
 
 @dataclass(slots=True, kw_only=True)
 class WatchedMeter(Meter):
-    """A meter that also remembers each change of its forced control."""
+    """A meter that remembers each change of its forced control and each setting of its dial."""
 
     forced_log: list[tuple[int, Forced]] = field(default_factory=list)  # (at_ms, what)
+    dial_log: list[tuple[int, int]] = field(default_factory=list)  # (at_ms, what it was set to)
 
     def force(self, forced: Forced) -> None:
         before = self.forced
@@ -121,6 +77,10 @@ class WatchedMeter(Meter):
         if forced is not before:
             self.forced_log.append((self.at_ms, forced))
 
+    def set_clock(self, dial_ms: int) -> None:
+        Meter.set_clock(self, dial_ms)
+        self.dial_log.append((self.at_ms, dial_ms))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
@@ -128,6 +88,7 @@ class Foreign:
 
     purchase_count: int
     amount_fen: int
+    at_ms: int
 
 
 @dataclass(slots=True)
@@ -138,6 +99,12 @@ class TrialMeter:
     line: str
     meter: WatchedMeter
     foreign: list[Foreign] = field(default_factory=list)
+    exchanged_at_ms: list[int] = field(default_factory=list)
+    #: what it had been credited with when the seed began
+    credited_fen_first: int = 0
+
+    def __post_init__(self) -> None:
+        self.credited_fen_first = self.meter.credited_fen
 
     def own_purchases(self) -> list[Applied]:
         """What this meter took from us, in order."""
@@ -153,7 +120,35 @@ class TrialMeter:
         self.meter.advance()
         count = self.meter.purchase_count + 1
         if self.meter.purchase(amount_fen, count):
-            self.foreign.append(Foreign(purchase_count=count, amount_fen=amount_fen))
+            self.foreign.append(
+                Foreign(purchase_count=count, amount_fen=amount_fen, at_ms=self.meter.at_ms)
+            )
+
+    def exchange(self, back_by: int, total_fen: int) -> None:
+        """Another device takes its place, with the credit of the old one. Its counts have begun
+        anew: somewhere below, so that they soon come to numbers that were used before."""
+        meter = self.meter
+        meter.set_account(
+            purchase_count=max(0, meter.purchase_count - back_by), total_purchased_fen=total_fen
+        )
+        _remember_a_purchase(meter)
+        self.exchanged_at_ms.append(meter.at_ms)
+
+
+def _remember_a_purchase(meter: Meter) -> None:
+    """A device has a record of what it was sold last, and none of what another was."""
+    meter.recharges.clear()
+    if meter.purchase_count:
+        meter.recharges.append(
+            Applied(
+                at_ms=meter.at_ms,
+                dial_ms=meter.dial.shows_ms(meter.at_ms),
+                purchase_count=meter.purchase_count,
+                amount_fen=min(BEFORE_FEN, meter.total_purchased_fen),
+                remaining_fen=meter.remaining_fen,
+                energy_w_ms=sum(meter.energy_w_ms),
+            )
+        )
 
 
 class World:
@@ -166,17 +161,29 @@ class World:
         *,
         only_writes_are_late: bool = False,
         much_is_parked: bool = False,
+        long_outages: bool = False,
+        has_bulk: bool | None = None,
+        has_cards: bool | None = None,
+        exchanges: bool = False,
     ) -> None:
         self.seed = seed
+        self.long_outages = long_outages
+        self.exchanges = exchanges
+        drawn = random.Random(f"{seed} kind").random() < BULK_SHARE
+        self.has_bulk = drawn if has_bulk is None else has_bulk
+        drawn = random.Random(f"{seed} cards kind").random() < CARD_SHARE
+        self.has_cards = drawn if has_cards is None else has_cards
         self.history = history
         self.chance = random.Random(f"{seed} world")
         day = _MONDAY + timedelta(days=self.chance.randrange(5))
         self.clock = TrialClock(day + timedelta(minutes=self.chance.randrange(*_START_MINUTES)))
         self.meters: dict[str, TrialMeter] = {}
-        buses = {"wired": self._wired_bus(), "mobile": self._mobile_bus()}
+        #: what the head-end's comparisons named: when, which meter number, as what
+        self.named: list[tuple[datetime, int, DifferenceKind]] = []
+        drawn_roads = random.Random(f"{seed} roads").sample(list(ROADS.values()), ROADS_OF_A_SEED)
+        self.network = network_here()
         self.boxes = {
-            name: self._box(name, bus, only_writes_are_late, much_is_parked)
-            for name, bus in buses.items()
+            road.name: self._box(road, only_writes_are_late, much_is_parked) for road in drawn_roads
         }
 
     @property
@@ -189,48 +196,44 @@ class World:
         for box in self.boxes.values():
             box.weather = CALM
 
-    def _box(self, name: str, bus: Bus, only_writes_are_late: bool, much_is_parked: bool) -> Box:
-        chance = random.Random(f"{self.seed} {name}")
+    def lose_head_end(self) -> None:
+        """The head-end died: its ports are closed, and nobody is spoken to."""
+        self.network.lose_head_end()
+        for box in self.boxes.values():
+            box.lose_head_end()
+
+    def _box(self, road: Road, only_writes_are_late: bool, much_is_parked: bool) -> Box:
+        chance = random.Random(f"{self.seed} {road.name}")
         weather = Weather.drawn(chance)
         if much_is_parked:
             weather = replace(weather, parked=RATE_MAX)
         if only_writes_are_late:
             weather = replace(weather, late=0.0)
+
+        def new_meter(name: str, model: Model) -> Meter:
+            return self._meter(name, road, model)
+
         return Box(
-            name,
-            bus,
-            timing=_TIMINGS[name],
+            road,
+            road.new_wires(new_meter),
+            self.network,
+            timing=LineTiming(
+                reply_timeout_s=road.reply_timeout_ms / 1000,
+                reply_late_s_max=road.reply_late_ms_max / 1000,
+            ),
             weather=weather,
             chance=chance,
             say=self.history.say,
             parks_reads=not only_writes_are_late,
         )
 
-    def _wired_bus(self) -> Bus:
-        return Bus(
-            {
-                1: acrel_unit(DDSY1352, self._meter("W1", "wired", DDSY1352), 1),
-                2: acrel_unit(DTSY1352, self._meter("W2", "wired", DTSY1352), 2),
-            }
-        )
-
-    def _mobile_bus(self) -> Bus:
-        bus = Bus({40: acrel_unit(DDSY1352, self._meter("M1", "mobile", DDSY1352), 40)})
-        names = ("box-01", "box-02")
-        meters = [
-            self._meter(name, "mobile", model)
-            for name, model in zip(names, (DTSY1352, DDSY1352), strict=True)
-        ]
-        bus.add(cabinet_units(BOX, meters, number="249900000001"))
-        return bus
-
-    def _meter(self, name: str, line: str, model: Model) -> WatchedMeter:
+    def _meter(self, name: str, road: Road, model: Model) -> WatchedMeter:
         chance = self.chance
         now_ms = self.clock.meter_ms()
         credit_fen = chance.choice((-500, 300, 20_000))
         total_fen = chance.randrange(50_000, 2_000_000)
         meter = WatchedMeter(
-            number=f"2499{len(self.meters):08d}",
+            number=number_of(name),
             load=Load(
                 seed=chance.getrandbits(32),
                 peak_w=800,
@@ -240,13 +243,17 @@ class World:
             phases=model.phases,
             account=Account(alarm_1_fen=1000),
             dial=Dial(set_at_ms=now_ms, set_to_ms=now_ms, drift_ppm=chance.randrange(-30, 31)),
-            count_rule=chance.choice(tuple(CountRule)),
+            # The security extension counts by its own rule: there is no naive chip.
+            count_rule=chance.choice(tuple(CountRule)) if road.is_modbus else CountRule.NEXT_ONLY,
             credited_fen=credit_fen,
             purchase_count=chance.randrange(0, 200),
             total_purchased_fen=total_fen,
             forced=Forced.OPEN if chance.random() < 0.3 else Forced.RELEASED,
         )
-        self.meters[name] = TrialMeter(name, line, meter)
+        if not meter.purchase_count:
+            meter.total_purchased_fen = 0  # of no purchase there is no total
+        _remember_a_purchase(meter)
+        self.meters[name] = TrialMeter(name, road.name, meter)
         return meter
 
 
