@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import itertools
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,6 @@ from headend.store.embedded import EmbeddedPostgres
 from headend.store.migrate import migrate
 
 TEMPLATE = "template_of_tests"
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -31,18 +31,23 @@ def reachable_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def server(reachable_folder: Path) -> AsyncIterator[str]:
-    """The conninfo of one embedded server with the migrated template database in it."""
+@pytest.fixture(scope="session")
+def server(reachable_folder: Path) -> Iterator[str]:
+    """The conninfo of one embedded server with the migrated template database in it.
+
+    Its loop is its own and runs only at its start and end: a loop of pytest-asyncio ends whenever a
+    test asks for another kind of loop, and the server would end with it.
+    """
     postgres = EmbeddedPostgres(reachable_folder / "server")
-    conninfo = await postgres.start()
-    try:
-        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-            await connection.execute(f"CREATE DATABASE {TEMPLATE}")
-        await migrate(with_dbname(conninfo, TEMPLATE))
-        yield conninfo
-    finally:
-        await postgres.stop()
+    with asyncio.Runner() as runner:
+        conninfo = runner.run(postgres.start())
+        try:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {TEMPLATE}")
+            runner.run(migrate(with_dbname(conninfo, TEMPLATE)))
+            yield conninfo
+        finally:
+            runner.run(postgres.stop())
 
 
 @pytest.fixture
@@ -71,7 +76,8 @@ async def database(dsn: str) -> AsyncIterator[Database]:
 @contextlib.contextmanager
 def fresh_database(server: str, template: str) -> Iterator[str]:
     """A copy of `template` for one test."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
+    # pytest may load this file under two names: a counter of each would give one number twice.
+    name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server, autocommit=True) as connection:
         # FILE_COPY of a small template is one checkpoint more and half a second less than a log.
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")

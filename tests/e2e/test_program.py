@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from headend.services.machine_key import key_of
+
 HEADEND = str(Path(sys.executable).parent / "headend")
 START_S_MAX = 60
 
@@ -151,7 +153,10 @@ def test_a_day_with_the_program(
     with started(*run) as child:
         wait_for(url, child)
         for _ in range(200):
-            kept = httpx.get(f"{url}/api/v1/meters/M1/readings", trust_env=False).json()
+            key = {"authorization": f"Bearer {key_of(http)}"}
+            kept = httpx.get(
+                f"{url}/api/v1/meters/M1/readings", headers=key, trust_env=False
+            ).json()
             if kept:
                 break
         assert kept[0]["values"]["energy_wh"] == energy_wh, "kill -9 lost nothing"

@@ -9,27 +9,35 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
+from datetime import datetime
 
+from protocols.acrel_4g import frame_of
 from protocols.catalog import load_meter_types
+from protocols.dialects import Switchboard
 from protocols.dtu import (
     BYTES_BEFORE_NAME_MAX,
     BadPattern,
-    Bytes,
     DtuPatterns,
     DtuStream,
-    Named,
     Registry,
     parse_pattern,
 )
-from protocols.exchange import Answer, Effect, Intent, ProtocolError, Refusal, Reply, Silence
+from protocols.exchange import Answer, Effect, ProtocolError, Refusal, Reply, Request, Silence
 from protocols.explain import explain
-from protocols.meter_type import Address, MeterType
+from protocols.meter_type import Address, Addressing, MeterType
 from protocols.modbus import read_registers, seal
 from protocols.reading import Quantity, Values
+from protocols.stream import Answer as StreamAnswer
+from protocols.stream import Box, Bytes, Named, Pushed, Taken, Told
+from tests.fuzz.cjt188_targets import cjt188
+from tests.fuzz.dlt645_targets import dlt645, dlt645_driver
+from tests.fuzz.gateway_targets import acrel_gateway, acrel_gateway_xml
+from tests.fuzz.terminal_targets import ciphered, dlt645_ear, mqtt_payload, terminal
+from tests.fuzz.uplink_targets import uplinks
 
 REQUEST = read_registers(1, 0x0200, 48)
 EVERYTHING = frozenset(Quantity)
-TYPES = tuple(load_meter_types().values())
+TYPES = tuple(kind for kind in load_meter_types().values() if kind.addressing is Addressing.UNIT)
 REGISTRY = Registry(
     {
         "a": DtuPatterns(parse_pattern("ascii:DTU-01"), parse_pattern("ascii:ping")),
@@ -37,6 +45,15 @@ REGISTRY = Registry(
         "c": DtuPatterns(parse_pattern("regex:ID=[0-9]+;")),
     }
 )
+SWITCHBOARD = Switchboard(
+    {
+        "a": ("transparent", Box(registration="ascii:DTU-01", heartbeat="ascii:ping")),
+        "m": ("acrel_4g", Box(registration="12307210720085")),
+        "d": ("ddp", Box(registration="ascii:13912345678")),
+        "f": ("four_faith", Box(registration="ascii:13912345678")),
+    }
+)
+DIAL = datetime(2026, 3, 20, 10, 0)  # noqa: DTZ001  a dial
 
 
 def check(data: bytes) -> None:
@@ -81,7 +98,7 @@ def _read(meter_type: MeterType, rest: bytes) -> Values:
     try:
         step = next(conversation)
         while True:
-            assert not isinstance(step, Intent)
+            assert isinstance(step, Request)
             assert step.effect is Effect.READ
             length = step.reply_bytes_max - 5
             if len(rest) >= length:
@@ -125,7 +142,56 @@ def explained(data: bytes) -> None:
         assert explain(frame, seal(data[half:]))
 
 
-TARGETS: tuple[Callable[[bytes], None], ...] = (reader, driver, dtu, pattern, explained)
+def dialects(data: bytes) -> None:
+    """Any box on a fresh connection, cut by a byte: named at most once, and only who is known; what
+    goes to the line is never empty, and nobody unknown is answered."""
+    stream = SWITCHBOARD.new_stream(lambda gateway: DIAL)
+    names: list[str] = []
+    for chunk in data.split(b"\xff"):
+        for event in stream.receive(chunk, answer_due=bool(names)):
+            if isinstance(event, Named):
+                names.append(event.name)
+            assert names or not isinstance(event, Bytes | StreamAnswer | Pushed | Told | Taken)
+            assert not isinstance(event, Bytes) or event.data
+    assert names == ([] if stream.name is None else [stream.name])
+    assert len(stream.sample) <= BYTES_BEFORE_NAME_MAX
+    assert stream.wrap(REQUEST.frame)
+
+
+def acrel_4g_frames(data: bytes) -> None:
+    """Good frames around any bodies, from a known meter: what is pushed is sound."""
+    stream = SWITCHBOARD.new_stream(lambda gateway: DIAL)
+    serial = b"12307210720085".ljust(20, b"\0")
+    stream.receive(frame_of(0x93, serial))
+    assert stream.name == "m"
+    for body in data.split(b"\xff\xfe"):
+        for event in stream.receive(frame_of(0x80 | body[0] & 0x1F, body[1:]) if body else b""):
+            if isinstance(event, Pushed):
+                values = event.upload.values
+                assert all(type(value) is int for value in values.values())
+                assert values.get(Quantity.VOLTAGE_L1, 0) <= 10_000
+
+
+# New ones go to the end: the corpus knows them by number.
+TARGETS: tuple[Callable[[bytes], None], ...] = (
+    reader,
+    driver,
+    dtu,
+    pattern,
+    explained,
+    dialects,
+    acrel_4g_frames,
+    acrel_gateway,
+    acrel_gateway_xml,
+    uplinks,
+    cjt188,
+    dlt645,
+    dlt645_driver,
+    terminal,
+    dlt645_ear,
+    ciphered,
+    mqtt_payload,
+)
 
 
 def main() -> None:

@@ -11,28 +11,29 @@ from typing import Any
 import pytest
 
 from gateways import dial_in
-from gateways.dial_in import DialIn, DialInLimits, DtuConfig, ListenError
+from gateways.dial_in import BoxConfig, DialIn, DialInLimits, ListenError
 from gateways.line import Line, Unsettled
 from gateways.link import LinkDown
 from gateways.timing import LineTiming
 from gateways.turns import Priority
-from protocols.dtu import DtuPatterns, parse_pattern
+from protocols.dtu import SAMPLE_BYTES_MAX
 from protocols.exchange import Conversation, Evidence, Intent, ask, ask_reply
 from protocols.modbus import read_registers, write_registers
+from protocols.stream import Box
 from tests.gateways.field import PATIENCE_S, dtu, reply, until
 
 LONG = LineTiming.network(mobile=True, reply_timeout_s=PATIENCE_S, start_quiet_s=0.0)
 NAME = b"89860000000000000001"
 
 
-def known(registration: str = f"iccid:{NAME.decode()}", heartbeat_s: int = 60) -> DtuConfig:
-    patterns = DtuPatterns(parse_pattern(registration), parse_pattern("ascii:ping"))
-    return DtuConfig(patterns=patterns, heartbeat_s=heartbeat_s)
+def known(registration: str = f"iccid:{NAME.decode()}", heartbeat_s: int = 60) -> BoxConfig:
+    box = Box(registration=registration, heartbeat="ascii:ping")
+    return BoxConfig(box=box, heartbeat_s=heartbeat_s)
 
 
 @contextlib.asynccontextmanager
 async def listening(
-    gateways: Mapping[str, DtuConfig], **more: Any
+    gateways: Mapping[str, BoxConfig], **more: Any
 ) -> AsyncIterator[tuple[DialIn, dict[str, Line]]]:
     lines = {name: Line(name, LONG) for name in ("east", "west")}
     listener = DialIn("127.0.0.1", 0, gateways, lambda name, link: lines[name].attach(link), **more)
@@ -175,7 +176,7 @@ async def test_too_much_without_a_name_ends_the_call() -> None:
     async with listening({"east": known()}) as (listener, _):
         async with dtu(listener.port, b"x" * 4000) as box, asyncio.timeout(PATIENCE_S):
             await box.hung_up.wait()
-        assert len(listener.strangers()[0].sample) <= 64
+        assert len(listener.strangers()[0].sample) <= SAMPLE_BYTES_MAX
 
 
 async def test_calls_above_the_limits_are_turned_away() -> None:
@@ -217,7 +218,7 @@ async def test_a_session_that_went_quiet_is_closed(monkeypatch: pytest.MonkeyPat
         listener._by_name["west"].heard_s -= 120
         async with asyncio.timeout(PATIENCE_S):
             await quiet.hung_up.wait()
-        assert lines["east"].down_reason == "DTU east was silent for 151 s"
+        assert lines["east"].down_reason == "east was silent for 151 s"
         with pytest.raises(LinkDown, match="silent for 151 s"):
             await read_from(lines["east"])
         assert lines["west"].is_up

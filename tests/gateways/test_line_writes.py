@@ -61,6 +61,34 @@ async def test_silence_after_a_write_is_unsettled_and_never_resent() -> None:
 
 
 @virtual_time
+async def test_a_write_that_was_only_taken_goes_on_to_its_look_at_once() -> None:
+    """The modem says it took the frame: waiting is of no use, and nothing is proved."""
+    link = fake(lambda frame: [] if frame[1] == 16 else lively(frame))
+    line = line_on(link)
+    topping = asyncio.ensure_future(
+        line.converse(7, write_then_look(7), priority=Priority.COMMAND, record_intent=recorded)
+    )
+    await link.sent_function(16)
+    sent_s = link.sent[-1][0]
+    link.user.write_taken()
+    await topping
+    assert [frame[1] for frame in link.frames] == [3, 16, 3]
+    assert link.sent[-1][0] == sent_s, "no time-out was waited for"
+    link.user.write_taken()  # nothing is under way: means nothing
+
+
+@virtual_time
+async def test_a_read_is_never_ended_by_a_frame_that_was_taken() -> None:
+    link = fake(mute)
+    line = line_on(link)
+    reading = asyncio.ensure_future(line.converse(7, read(7), priority=Priority.NIGHTLY))
+    await link.sent_function(3)
+    link.user.write_taken()
+    with pytest.raises(Silence):
+        await reading
+
+
+@virtual_time
 async def test_a_driver_cannot_explain_the_silence_after_a_write_away() -> None:
     def optimist() -> Conversation[str]:
         yield Intent(Evidence())

@@ -128,7 +128,7 @@ async def small_house(database: Database, folder: Path) -> AsyncIterator[House]:
     spool = Spool(folder / "waiting")
     sink = Sink(save, spool, waiting_max=1000)  # type: ignore[arg-type]
     sink.start()
-    book = LineBook(load_meter_types())
+    book = LineBook(load_meter_types(), clock=clock)
     service = NightService(database, book, sink, clock, replace(QUICK, tries_max=None))
     try:
         yield House(database, book, sink, service, clock, spool)

@@ -27,8 +27,13 @@ class Served:
     http: httpx.AsyncClient
     wire: TcpLine
 
+    @property
+    def key(self) -> dict[str, str]:
+        """As a header: what opens looking to whoever runs this head-end."""
+        return {"authorization": f"Bearer {self.head_end.services.machine_key.text}"}
+
     async def get(self, path: str, **params: Any) -> Any:
-        response = await self.http.get(path, params=params)
+        response = await self.http.get(path, params=params, headers=self.key)
         assert response.status_code == 200, response.text
         return response.json()
 
@@ -88,10 +93,12 @@ async def test_a_night_seen_through_the_api(dsn: str, tmp_path: Path) -> None:
 async def test_reading_a_meter_now(dsn: str, tmp_path: Path) -> None:
     async with served(dsn, tmp_path, "ddsy:1-2") as desk:
         assert await desk.head_end.services.lines.lines["L1"].wait_up(30)
-        answer = (await desk.http.post("/api/v1/meters/M1/read")).json()
+        answer = (await desk.http.post("/api/v1/meters/M1/read", headers=desk.key)).json()
         assert answer["values"]["energy_wh"] > 0
         assert answer["title"] == "Acrel DDSY1352, single-phase prepaid"
-        silent = await desk.http.post("/api/v1/meters/M4/read", headers={"accept-language": "zh"})
+        silent = await desk.http.post(
+            "/api/v1/meters/M4/read", headers=desk.key | {"accept-language": "zh"}
+        )
         assert silent.status_code == 504
         assert silent.headers["content-type"] == "application/problem+json"
         assert silent.json()["code"] == "meter-not-read"
@@ -101,7 +108,9 @@ async def test_reading_a_meter_now(dsn: str, tmp_path: Path) -> None:
 async def test_scanning_and_tracing_a_line(dsn: str, tmp_path: Path) -> None:
     async with served(dsn, tmp_path, "ddsy:1-2", "dtsy:3") as desk:
         assert await desk.head_end.services.lines.lines["L1"].wait_up(30)
-        response = await desk.http.post("/api/v1/lines/L1/scan", params={"first": 1, "last": 5})
+        response = await desk.http.post(
+            "/api/v1/lines/L1/scan", params={"first": 1, "last": 5}, headers=desk.key
+        )
         rows = [json.loads(text) for text in response.text.splitlines()]
         assert [row["unit"] for row in rows] == [1, 2, 3, 4, 5]
         assert [row.get("type") for row in rows] == [
@@ -111,10 +120,26 @@ async def test_scanning_and_tracing_a_line(dsn: str, tmp_path: Path) -> None:
             None,
             None,
         ]
-        response = await desk.http.get("/api/v1/lines/L1/trace", params={"follow": "false"})
+        response = await desk.http.get(
+            "/api/v1/lines/L1/trace", params={"follow": "false"}, headers=desk.key
+        )
         frames = [json.loads(text) for text in response.text.splitlines()]
         assert {frame["direction"] for frame in frames} == {"sent", "received"}
         assert any("unit 3" in frame["meaning"] for frame in frames)
+
+
+async def test_scanning_a_line_for_meters_of_dlt645(dsn: str, tmp_path: Path) -> None:
+    async with served(dsn, tmp_path, "ddsy:1") as desk:
+        assert await desk.head_end.services.lines.lines["L1"].wait_up(30)
+        response = await desk.http.post(
+            "/api/v1/lines/L1/scan", params={"protocol": "dlt645"}, headers=desk.key
+        )
+        rows = [json.loads(text) for text in response.text.splitlines()]
+        assert [(row["address"], row["found"]) for row in rows] == [("A" * 12, False)] * 2
+        wrong = await desk.http.post(
+            "/api/v1/lines/L1/scan", params={"protocol": "dlms"}, headers=desk.key
+        )
+        assert wrong.status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -132,7 +157,7 @@ async def test_a_wrong_question_is_answered_in_one_sentence(
     dsn: str, tmp_path: Path, path: str, status: int, code: str
 ) -> None:
     async with served(dsn, tmp_path, "ddsy:1") as desk:
-        response = await desk.http.get(path)
+        response = await desk.http.get(path, headers=desk.key)
         assert (response.status_code, response.json()["code"]) == (status, code)
 
 

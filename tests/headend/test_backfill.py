@@ -13,7 +13,6 @@ from headend.domain.places import MeterPlace
 from headend.services.backfill import DIAL_OFF_MAX, fill_from_memory, match
 from headend.store import nights as store
 from headend.store.database import Database
-from headend.store.nights import Hole
 from protocols.meter_type import Frozen
 from protocols.reading import Quantity
 from tests.headend.house import SHANGHAI, line_of, site_on, small_house
@@ -65,15 +64,8 @@ MIDNIGHT = datetime(2026, 4, 1)  # noqa: DTZ001  a dial has no time zone
 
 @given(st.lists(st.integers(-5000, 5000), max_size=6))
 def test_a_freeze_belongs_to_the_night_whose_midnight_it_is(offsets_s: list[int]) -> None:
-    hole = Hole(
-        night_id=1,
-        night=NIGHT,
-        opens_at=datetime(2026, 3, 31, 15, 55, tzinfo=UTC),
-        closes_at=datetime(2026, 3, 31, 22, 0, tzinfo=UTC),
-        meter_id=1,
-    )
     kept = [Frozen(dial=MIDNIGHT + timedelta(seconds=s), values={}) for s in offsets_s]
-    found = match(kept, hole)
+    found = match(kept, NIGHT)
     near = [abs(s) for s in offsets_s if abs(s) <= DIAL_OFF_MAX.total_seconds()]
     if not near:
         assert found is None

@@ -145,14 +145,15 @@ async def test_nights_that_nobody_saw_say_so(database: Database, tmp_path: Path)
     await wire.unplug()
 
 
-async def test_a_read_on_demand_is_kept(database: Database, tmp_path: Path) -> None:
+async def test_a_read_on_demand_is_stored_when_it_comes_back(
+    database: Database, tmp_path: Path
+) -> None:
     wire = line_of("ddsy:1")
     await wire.plug()
     async with small_house(database, tmp_path) as house:
         await house.move_in(site_on(wire.port, (ddsy(1),)))
         assert await house.book.lines["L1"].wait_up(10)
         outcome = await house.nights.read_now(house.book.find_meter("M1"))
-        await house.sink.flush()
         async with database.transaction() as tx:
             stored = await tx.value("SELECT energy_wh FROM reading")
         assert stored == outcome.values[next(q for q in outcome.values if q.value == "energy_wh")]  # type: ignore[union-attr]

@@ -10,8 +10,10 @@ import pytest
 
 from headend.domain.books import BooksWhy
 from headend.domain.bulk import NotNow
+from headend.domain.cases import CaseWhy
 from headend.domain.commands import Why
 from headend.domain.problems import CATALOG, Kind, Problem, language_of_terminal
+from headend.services.terms import TermsWhy
 from headend.settings import Settings, load_settings
 
 
@@ -24,8 +26,10 @@ def test_each_problem_says_the_same_in_both_languages(code: str) -> None:
     assert not any("\u4e00" <= letter <= "\u9fff" for letter in english)
 
 
-@pytest.mark.parametrize("why", [*Why, *BooksWhy, *NotNow], ids=lambda why: why.value)
-def test_each_refusal_has_its_sentence(why: Why | BooksWhy | NotNow) -> None:
+@pytest.mark.parametrize(
+    "why", [*Why, *BooksWhy, *NotNow, *CaseWhy, *TermsWhy], ids=lambda why: why.value
+)
+def test_each_refusal_has_its_sentence(why: Why | BooksWhy | NotNow | CaseWhy | TermsWhy) -> None:
     told = Problem(why.value, meter="A-101", detail="because", rule="r")
     assert told.code == why.value
     assert "{" not in told.text("zh") + told.text("en")

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from headend.domain.nights import GapReason
+from headend.services import patience
 from headend.services import sink as module
 from headend.services.sink import Sink
-from headend.store.errors import DatabaseAway
+from headend.store.errors import DatabaseAway, DatabaseRefused
 from headend.store.nights import Gap, Look
 from headend.store.spool import Spool
 from protocols.reading import Origin, Quantity, Reading
@@ -111,6 +112,41 @@ async def test_a_commit_nobody_heard_is_stored_again_not_forgotten(tmp_path: Pat
         assert store.looks == [7, 7]
 
 
+async def test_who_asked_for_a_reading_goes_on_once_it_is_stored(tmp_path: Path) -> None:
+    store, may_go_on = Store(), asyncio.Event()
+    save = store.save
+
+    async def slow(looks: Sequence[Look], gaps: Sequence[Gap]) -> None:
+        await may_go_on.wait()
+        await save(looks, gaps)
+
+    sink = Sink(slow, Spool(tmp_path), waiting_max=100)
+    sink.start()
+    asked = asyncio.create_task(sink.keep_look(look(7)))
+    await asyncio.sleep(0.05)
+    assert not asked.done()
+    may_go_on.set()
+    async with asyncio.timeout(5):
+        assert await asked
+    assert store.looks == [7]
+    await sink.stop()
+
+
+async def test_nobody_waits_for_a_database_that_is_away_or_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_S_MAX", 0.05)
+    store = Store()
+    store.away = True
+    async with a_sink(store, tmp_path) as sink, asyncio.timeout(5):
+        assert not await sink.keep_look(look(1)), "it was not known yet that it is away"
+        monkeypatch.setattr(module, "KEPT_S_MAX", 3600.0)
+        assert not await sink.keep_look(look(2))
+        store.away = False
+        await sink.flush()
+        assert sorted(store.looks) == [1, 2]
+
+
 async def test_only_the_last_reason_of_a_cell_counts(tmp_path: Path) -> None:
     store = Store()
     store.away = True
@@ -134,3 +170,47 @@ async def test_a_full_spool_keeps_readings_in_memory(tmp_path: Path) -> None:
     await sink.flush()
     assert sorted(set(store.looks)) == list(range(30))
     await sink.stop()
+
+
+async def test_a_reading_the_database_never_takes_is_set_aside_alone(tmp_path: Path) -> None:
+    store = Store()
+    save = store.save
+
+    async def picky(looks: Sequence[Look], gaps: Sequence[Gap]) -> None:
+        if any(one.reading.meter_id == 70 for one in looks):
+            raise DatabaseRefused("out of range")
+        await save(looks, gaps)
+
+    sink = Sink(picky, Spool(tmp_path / "waiting"), waiting_max=200)
+    sink.start()
+    for number in range(100):
+        await sink.put_look(look(number))
+    async with asyncio.timeout(10):
+        await sink.flush()
+    await sink.stop()
+    assert sorted(store.looks) == [number for number in range(100) if number != 70]
+    aside = Spool(tmp_path / "waiting-refused").peek(10)
+    assert [one.reading.meter_id for one in aside.looks] == [70]
+
+
+async def test_a_fault_while_storing_is_said_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patience, "FAULT_WAIT_S_FIRST", 0.01)
+    store = Store()
+    faults = [ZeroDivisionError(), ZeroDivisionError()]
+    save = store.save
+
+    async def faulty(looks: Sequence[Look], gaps: Sequence[Gap]) -> None:
+        if faults:
+            raise faults.pop()
+        await save(looks, gaps)
+
+    sink = Sink(faulty, Spool(tmp_path), waiting_max=200)
+    sink.start()
+    await sink.put_look(look(1))
+    async with asyncio.timeout(10):
+        await sink.flush()
+    await sink.stop()
+    assert store.looks == [1]
+    assert caplog.text.count("met a fault") == 2

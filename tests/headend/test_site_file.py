@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from headend.domain.places import GatewayKind, Site
 from headend.domain.site_file import SiteFileError, parse_site_file
+from headend.domain.site_writer import site_file_text
+from headend.domain.toml_lines import toml_table
 from protocols.catalog import load_meter_types
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "sites" / "example.toml"
@@ -91,7 +93,7 @@ def test_the_good_file_means_what_it_says() -> None:
 def test_the_example_of_the_manual_is_a_good_file() -> None:
     site = parse_site_file(EXAMPLE.read_text(encoding="utf-8"), EXAMPLE.name, load_meter_types())
     assert {gateway.kind for gateway in site.gateways} == set(GatewayKind)
-    assert len(site.cabinets) == 1
+    assert len(site.cabinets) == 3
 
 
 def test_times_of_a_night_may_be_written_both_ways() -> None:
@@ -151,6 +153,13 @@ WRONG: list[tuple[str, str, int, str]] = [
     ),
     (
         "",
+        '[[gateways]]\nname = "G9"\nkind = "terminal"\nregistration = "T1"\n'
+        'device = "/dev/ttyUSB0"\n',
+        END + 5,
+        "gateways G1 and G9 both use serial device /dev/ttyUSB0",
+    ),
+    (
+        "",
         '[[gateways]]\nname = "G9"\nkind = "dtu"\nregistration = "hex:41 42"\n',
         END + 4,
         "gateways G2 and G9 both use registration hex:41 42",  # the same bytes as ascii:AB
@@ -168,6 +177,16 @@ WRONG: list[tuple[str, str, int, str]] = [
     ('device = "/dev/ttyUSB0"\n', "", 12, "gateway G1 has no device"),
     ('"ascii:AB"', '"AB"', 20, "must begin with ascii:"),
     ('"ascii:AB"', '"regex:("', 20, "is no regular expression"),
+    ('"ascii:AB"', '"meter:123"', 20, "is no meter number: 12 digits"),
+    ('"ascii:AB"', '"ascii:AB"\noptions = { dialect = "x" }', 21, "no dialect x; known are transp"),
+    ('"ascii:AB"', '"ascii:AB"\noptions = { dialect = "ddp" }', 20, "is no phone number"),
+    (
+        '"ascii:AB"',
+        '"ascii:13912345678"\nheartbeat = "hex:FE"\noptions = { dialect = "four_faith" }',
+        21,
+        "whose heartbeat is known",
+    ),
+    ('"dtu"\nregistration = "ascii:AB"', '"acrel_4g"\nregistration = "1 2"', 20, "is no serial"),
     ('gateway = "G1"', 'gateway = "G1"\nbaud = 9601', 25, "9601 is no baud rate"),
     ('gateway = "G1"', 'gateway = "G1"\nparity = "X"', 25, "allowed are N, E, O"),
     ("base_unit = 37", "base_unit = 2", 34, "allowed are 1, 37, 73"),
@@ -195,6 +214,39 @@ def test_a_mistake_is_one_sentence_with_its_line(old: str, new: str, line: int, 
     assert "\n" not in said
 
 
+@pytest.mark.parametrize(
+    ("written", "kind", "options"),
+    [
+        ('kind = "acrel_4g"\nregistration = "12307210720085"', GatewayKind.ACREL_4G, {}),
+        (
+            'kind = "dtu"\nregistration = "ascii:13912345678"\noptions = { dialect = "ddp" }',
+            GatewayKind.DTU,
+            {"dialect": "ddp"},
+        ),
+        (
+            'kind = "dtu"\nregistration = "ascii:139123456789"\n'
+            'options = { dialect = "four_faith" }',
+            GatewayKind.DTU,
+            {"dialect": "four_faith"},
+        ),
+        ('kind = "dtu"\nregistration = "meter:012345678901"', GatewayKind.DTU, {}),
+        (
+            'kind = "terminal"\nregistration = "T1"\ndevice = "/dev/ttyS1"\n'
+            'options = { baud = 9600, secret = "file:/x" }',
+            GatewayKind.TERMINAL,
+            {"baud": 9600, "secret": "file:/x"},
+        ),
+    ],
+)
+def test_boxes_of_every_dialect_can_be_written(
+    written: str, kind: GatewayKind, options: dict[str, object]
+) -> None:
+    gateway = parse(GOOD.replace('kind = "dtu"\nregistration = "ascii:AB"', written)).gateways[1]
+    assert (gateway.kind, gateway.options) == (kind, options)
+    assert gateway.device == ("/dev/ttyS1" if "device" in written else None)
+    assert gateway.heartbeat_s == (240 if kind is GatewayKind.ACREL_4G else 60)
+
+
 @given(st.text(max_size=200))
 def test_no_text_at_all_breaks_the_parser(text: str) -> None:
     with pytest.raises(SiteFileError):
@@ -210,3 +262,36 @@ def test_a_damaged_file_is_a_site_or_a_sentence(begins: int, length: int, put: s
     except SiteFileError as error:
         said_line = error.line
     assert 1 <= said_line <= text.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    "text", [GOOD, EXAMPLE.read_text(encoding="utf-8")], ids=["small", "whole"]
+)
+def test_what_was_read_is_written_as_the_same_site(text: str) -> None:
+    site = parse_site_file(text, "given", load_meter_types())
+    written = site_file_text(site)
+    assert parse_site_file(written, "written", load_meter_types()) == site
+    assert "heartbeat_s = 240" not in written, "what is usual is left out"
+
+
+@given(st.text(max_size=30))
+def test_any_name_is_written_as_itself_or_refused(name: str) -> None:
+    head = toml_table("site", {"name": name, "time_zone": "UTC"}, single=True)
+    try:
+        site = parse_site_file(head, "given", load_meter_types())
+    except SiteFileError:
+        return
+    assert parse_site_file(site_file_text(site), "written", load_meter_types()).name == name
+
+
+def test_a_master_meter_stands_above_its_circuits() -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    site = parse(text)
+    under = {meter.name for meter in site.meters if meter.master == "M-A-main"}
+    assert under == {"CAB-B-01", "CAB-B-02", "CAB-B-03"}
+    unknown = text.replace('master = "M-A-main"', 'master = "M-A-mian"')
+    with pytest.raises(SiteFileError, match="did you mean M-A-main"):
+        parse(unknown)
+    circle = text.replace('name = "M-A-main"', 'name = "M-A-main"\nmaster = "CAB-B-02"')
+    with pytest.raises(SiteFileError, match="below itself"):
+        parse(circle)

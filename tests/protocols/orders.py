@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from protocols.catalog import load_meter_types
-from protocols.exchange import Conversation, Effect, Intent, Request, Silence
-from protocols.meter_type import Address, Driver, Options
+from protocols.exchange import Conversation, Effect, Intent, KeyWork, Request, Silence
+from protocols.meter_type import Address, Addressing, Driver, Options
 from simulators.acrel_meter import DDSY1352, DTSY1352, Firmware, acrel_unit
 from simulators.adf_cabinet import CabinetPlan, cabinet_units
 from simulators.metering import Account, CountRule, Meter
@@ -21,7 +21,9 @@ Wire = Callable[[bytes], bytes | None]
 AT = Address(1)
 DIRECT = {"acrel_ddsy1352": DDSY1352, "acrel_dtsy1352": DTSY1352}
 CABINET_USERS = {"ct": "ct_users", "3p": "three_phase_users", "1p": "single_phase_users"}
-EVERY_TYPE = sorted(load_meter_types())
+EVERY_TYPE = sorted(
+    name for name, kind in load_meter_types().items() if kind.addressing is Addressing.UNIT
+)
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Bench:
         try:
             step = next(conversation)
             while True:
+                assert not isinstance(step, KeyWork), "a Modbus meter needs no keys"
                 self.steps.append(step)
                 if isinstance(step, Intent):
                     step = conversation.send(None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from protocols.exchange import Conversation, Effect, Intent, Silence
+from protocols.exchange import Conversation, Effect, Request, Silence
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def play(conversation: Conversation[T], meter: Callable[[bytes], bytes | None]) 
     try:
         step = next(conversation)
         while True:
-            assert not isinstance(step, Intent), "reading needs no intent"
+            assert isinstance(step, Request), "reading needs no intent"
             assert step.effect is Effect.READ
             heard = meter(step.frame)
             reader = step.new_reader()

@@ -10,20 +10,16 @@ from protocols.dtu import (
     BYTES_BEFORE_NAME_MAX,
     SAMPLE_BYTES_MAX,
     BadPattern,
-    Bytes,
     DtuPatterns,
     DtuStream,
-    Event,
-    Heartbeat,
     Match,
-    Named,
     NoMatch,
-    Overflow,
     Registry,
     idle_s_max,
     parse_pattern,
     printable,
 )
+from protocols.stream import Bytes, Event, Heartbeat, Named, Overflow
 from tests.protocols.vectors import LIVE_FRAME
 
 ICCID = "898604282219C0423610"
@@ -160,6 +156,7 @@ def test_a_registration_said_again_is_a_sign_of_life() -> None:
         ("hex:zz", "is not hex"),
         ("iccid:123", "is no ICCID"),
         ("imei:12345", "is no IMEI"),
+        ("meter:1234567890123", "is no meter number"),
         ("regex:(", "is no regular expression"),
         ("regex:.*", "would name everybody"),
     ],
@@ -175,6 +172,10 @@ def test_a_wrong_pattern_is_one_sentence(text: str, says: str) -> None:
         ({"a": dtu("ascii:X1"), "b": dtu("hex:5831")}, "a and b have the same registration"),
         ({"a": dtu("ascii:DTU1"), "b": dtu("ascii:DTU12")}, "b begins with that of a"),
         ({"a": dtu("ascii:X1", "regex:p+")}, "heartbeat of a must be ascii: or hex:"),
+        (
+            {name: dtu("meter:012345678901") for name in ("a", "b")},
+            "a and b have the same registration",
+        ),
     ],
 )
 def test_registrations_that_cannot_be_told_apart_are_refused(

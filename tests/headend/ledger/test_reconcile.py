@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID, uuid4
 
+from headend.domain.alarms import AlarmKind
 from headend.domain.books import Asker, BooksWhy
 from headend.domain.purchases import SaleState
 from headend.domain.reconciliation import DifferenceKind
@@ -201,7 +202,7 @@ async def test_a_meter_that_shows_no_purchases_is_counted_as_unread(shop: Shop) 
 
 async def test_an_alarm_of_no_meter_is_raised_once_too(shop: Shop) -> None:
     async with shop.transaction() as tx:
-        assert await alarms.raise_alarm(tx, "clock-wrong", None, "61 s", shop.now())
-        assert not await alarms.raise_alarm(tx, "clock-wrong", None, "62 s", shop.now())
-        assert await alarms.clear_alarm(tx, "clock-wrong", None, shop.now())
-        assert await alarms.raise_alarm(tx, "clock-wrong", None, "63 s", shop.now())
+        assert await alarms.raise_alarm(tx, AlarmKind.CLOCK_WRONG, None, "61 s", shop.now())
+        assert not await alarms.raise_alarm(tx, AlarmKind.CLOCK_WRONG, None, "62 s", shop.now())
+        assert await alarms.clear_alarm(tx, AlarmKind.CLOCK_WRONG, None, shop.now())
+        assert await alarms.raise_alarm(tx, AlarmKind.CLOCK_WRONG, None, "63 s", shop.now())

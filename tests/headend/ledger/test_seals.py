@@ -151,7 +151,7 @@ ATTACKS: Sequence[tuple[str, Sequence[str], str]] = (
     ),
     (
         "everything is truncated",
-        ["TRUNCATE transfer"],
+        ["TRUNCATE transfer CASCADE"],
         "transfer 1 (sealed with the day 2026-03-20) was deleted",
     ),
     (
@@ -162,7 +162,7 @@ ATTACKS: Sequence[tuple[str, Sequence[str], str]] = (
     ),
     (
         "the books and their chain are emptied",
-        ["TRUNCATE transfer", "TRUNCATE seal_entry"],
+        ["TRUNCATE transfer CASCADE", "TRUNCATE seal_entry"],
         "day_seal 2026-03-20 (sealed with the day 2026-03-20) covers positions up to 6",
     ),
     (

@@ -14,6 +14,8 @@ from headend.store.errors import DatabaseRefused
 from headend.store.ledger import AlreadyResolved, TransferIdReused
 from tests.headend.ledger.shop import Shop
 
+# With one index named in ON CONFLICT this breaks within some rounds.
+EQUAL_ROUNDS, EQUAL_AT_ONCE = 40, 8
 BOOKS = ("transfer", "operation_flow", "meter_opening", "seal_entry", "day_seal")
 
 
@@ -277,3 +279,41 @@ async def test_an_integrator_takes_money_through_a_channel(shop: Shop) -> None:
         again = await accounts.till_of(tx, shop.integrator, shop.now())
     assert kiosk.kind is AccountKind.CHANNEL
     assert again == kiosk
+
+
+async def test_equal_wishes_at_once_are_one_transfer(shop: Shop) -> None:
+    """None of them waits for the others before it writes, so which unique index notices an equal
+    row first is the database's affair: every one of them has to be forgiven."""
+    till, customer = await shop.till(), await shop.customer()
+
+    async def pay(transfer_id: UUID, together: asyncio.Barrier) -> UUID:
+        async with shop.transaction() as tx:
+            await together.wait()
+            booked = await ledger.direct(
+                tx,
+                Operation.PAYMENT,
+                transfer_id=transfer_id,
+                debit=till.account_id,
+                credit=customer.account_id,
+                amount_fen=100,
+                operator_id=shop.cashier,
+                at=shop.now(),
+            )
+        return booked.transfer_id
+
+    for round_ in range(EQUAL_ROUNDS):
+        wished, together = uuid4(), asyncio.Barrier(EQUAL_AT_ONCE)
+        booked = await asyncio.gather(*(pay(wished, together) for _ in range(EQUAL_AT_ONCE)))
+        assert set(booked) == {wished}, f"round {round_}"
+    assert await shop.balance_fen(customer) == (100 * EQUAL_ROUNDS, 100 * EQUAL_ROUNDS)
+
+
+async def test_only_an_equal_id_is_forgiven_no_other_rule(shop: Shop) -> None:
+    """What is not the same wish once more is refused aloud: nothing is dropped in silence."""
+    await shop.pay(5_000)
+    reserved = await shop.reserve(2_000)
+    await shop.post(reserved)
+    for id_of_another in (reserved.transfer_id, (await shop.pay(1_000)).transfer_id):
+        with pytest.raises(TransferIdReused):
+            await shop.pay(3_000, transfer_id=id_of_another)
+    assert await shop.balance_fen(await shop.customer()) == (4_000, 4_000)

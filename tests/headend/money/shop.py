@@ -27,9 +27,12 @@ from headend.store.database import Database
 from headend.store.readings import store_readings
 from protocols.catalog import load_meter_types
 from protocols.reading import Origin, Quantity, Reading
+from simulators.dtu import Dtu
 from simulators.line_command import LineWish
 from simulators.metering import Meter
 from simulators.modbus_meter import Bus
+from simulators.modbus_tcp import ModbusTcpLine
+from simulators.mqtt_gateway import PassThroughGateway
 from simulators.tcp_slave import TcpLine
 from tests.headend.house import House, ddsy, site_on, small_house
 
@@ -129,7 +132,7 @@ class Shop:
     database: Database
     clock: RunningClock
     bus: ScriptedBus
-    wire: TcpLine
+    wire: TcpLine | Dtu | ModbusTcpLine | PassThroughGateway
     orders: Orders
     decisions: Decisions
     sender: Sender | None = None
@@ -150,7 +153,8 @@ class Shop:
         at = self.clock.now()
         readings = []
         for meter in self.house.book.by_id.values():
-            if (unit := self.bus.units.get(meter.known.unit)) is None:
+            known: Any = meter.known.address or meter.known.unit
+            if (unit := self.bus.units.get(known)) is None:
                 continue
             look = unit.meter.look()
             values = {
@@ -256,6 +260,14 @@ class Shop:
         assert isinstance(accepted, Accepted), accepted
         return accepted.command.command_id
 
+    async def restored(self) -> None:
+        """Ordered, proved, and the relay let go of by the order that follows."""
+        restore_id = await self.switched(CommandKind.RESTORE)
+        await self.reaches(restore_id, CommandState.CONFIRMED)
+        release = await self.follower(restore_id, CommandKind.RELEASE)
+        assert release is not None
+        await self.reaches(release.command_id, CommandState.CONFIRMED)
+
     async def command(self, command_id: UUID) -> Command:
         async with self.database.transaction() as tx:
             found = await commands.find(tx, command_id)
@@ -324,27 +336,39 @@ async def shop(
     await wire.plug()
     async with small_house(database, folder) as house:
         await house.move_in(site_on(wire.port, places or (ddsy(1), ddsy(2))))
-        clock = RunningClock()
-        opened = Shop(
-            house, database, clock, bus, wire, Orders(clock, load_meter_types()), Decisions(clock)
-        )
-        async with database.transaction() as tx:
-            opened.li, opened.wang = [
-                number
-                for (number,) in await tx.rows(
-                    "INSERT INTO operator (name, person, role, all_sites, created_at)"
-                    " VALUES ('li', 'Li', 'cashier', true, now()),"
-                    " ('wang', 'Wang', 'manager', true, now()) RETURNING operator_id"
-                )
-            ]
-        opened.ids = {name: m.known.meter_id for name, m in house.book.meters.items()}
-        await opened.read_once()
-        for unit in bus.units.values():
-            unit.meter.applied.clear()
-        bus.heard.clear()
-        try:
+        async with opened_shop(house, database, bus, wire) as opened:
             yield opened
-        finally:
-            if opened.sender is not None:
-                await opened.sender.stop()
     await wire.unplug()
+
+
+@asynccontextmanager
+async def opened_shop(
+    house: House,
+    database: Database,
+    bus: ScriptedBus,
+    wire: TcpLine | Dtu | ModbusTcpLine | PassThroughGateway,
+) -> AsyncIterator[Shop]:
+    """A shop in a house whose meters are behind this wire."""
+    clock = RunningClock()
+    opened = Shop(
+        house, database, clock, bus, wire, Orders(clock, load_meter_types()), Decisions(clock)
+    )
+    async with database.transaction() as tx:
+        opened.li, opened.wang = [
+            number
+            for (number,) in await tx.rows(
+                "INSERT INTO operator (name, person, role, all_sites, created_at)"
+                " VALUES ('li', 'Li', 'cashier', true, now()),"
+                " ('wang', 'Wang', 'manager', true, now()) RETURNING operator_id"
+            )
+        ]
+    opened.ids = {name: m.known.meter_id for name, m in house.book.meters.items()}
+    await opened.read_once()
+    for unit in bus.units.values():
+        unit.meter.applied.clear()
+    bus.heard.clear()
+    try:
+        yield opened
+    finally:
+        if opened.sender is not None:
+            await opened.sender.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +64,7 @@ async def test_light_waits_for_the_technician_and_a_cut_does_not(
         s.meter().force(Forced.OPEN)
         async with s.database.transaction() as tx:
             number = await protections.lock_out(
-                tx, reason="works", by=s.li, at=s.clock.now(), meter_id=s.ids["M1"]
+                tx, reason="works", by=s.li, now=s.clock.now, meter_id=s.ids["M1"]
             )
         check = last_check(s.clock)
         restore = await s.command(await s.switched(K.RESTORE))
@@ -83,3 +85,30 @@ async def test_light_waits_for_the_technician_and_a_cut_does_not(
         s.later(minutes=2)
         await s.reaches(restore.command_id, S.CONFIRMED)
         assert s.meter().look().relay_closed
+
+
+async def test_nobody_is_told_locked_out_while_an_order_is_about_to_leave(
+    database: Database, tmp_path: Path
+) -> None:
+    """A technician is told "locked out" only once an order that was looked at before has left."""
+    async with shop(database, tmp_path) as s:
+        restore = await s.command(await s.switched(K.RESTORE))
+        told: list[int] = []
+
+        async def lock_out() -> None:
+            async with s.database.transaction() as tx:
+                told.append(
+                    await protections.lock_out(
+                        tx, reason="works", by=s.li, now=s.clock.now, meter_id=s.ids["M1"]
+                    )
+                )
+
+        async with s.database.transaction() as tx:
+            assert await last_check(s.clock)(tx, restore, Evidence()) is None
+            locking = asyncio.create_task(lock_out())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await asyncio.shield(locking)
+            assert not told, "the intent of the restore is not committed yet"
+        await locking
+        assert told

@@ -76,25 +76,29 @@ async def test_paid_to_light_on_is_one_chain_and_ends_with_the_relay_released(
         assert instants == sorted(instants)  # type: ignore[type-var]
 
 
+async def test_a_meter_that_cut_itself_ends_its_clock_by_itself(
+    database: Database, tmp_path: Path
+) -> None:
+    async with shop(database, tmp_path) as s:
+        s.meter().set_account(remaining_fen=0)
+        assert not s.meter().look().relay_closed
+        await s.open_sender()
+        command_id = await s.sell(5_000)
+        await s.reaches(command_id, S.CONFIRMED)
+        assert s.meter().look().relay_closed
+        assert await s.follower(command_id, K.RESTORE) is None
+        async with database.transaction() as tx:
+            chain = await restore_chain(tx, command_id)
+        assert chain is not None
+        assert chain.light_on_at == chain.in_meter_at is not None
+
+
 async def test_a_meter_with_light_gets_no_restore(database: Database, tmp_path: Path) -> None:
     async with shop(database, tmp_path) as s:
         await s.open_sender()
         command_id = await s.sell(5_000)
         await s.reaches(command_id, S.CONFIRMED)
         assert await s.follower(command_id, K.RESTORE) is None
-
-
-async def test_a_debtor_does_not_stay_forced_on(database: Database, tmp_path: Path) -> None:
-    async with shop(database, tmp_path) as s:
-        s.meter().set_account(remaining_fen=-100)
-        await s.open_sender()
-        restore_id = await s.switched(K.RESTORE)
-        await s.reaches(restore_id, S.CONFIRMED)
-        release = await s.follower(restore_id, K.RELEASE)
-        assert release is not None
-        await s.reaches(release.command_id, S.CONFIRMED)
-        look = s.meter().look()
-        assert (look.relay_closed, look.forced) == (False, Forced.RELEASED)
 
 
 async def test_too_little_money_brings_no_light(database: Database, tmp_path: Path) -> None:

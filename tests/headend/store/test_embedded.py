@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from headend.store import embedded, programs
+from headend.store import child, programs
 from headend.store.database import Database
 from headend.store.embedded import EmbeddedPostgres, running_conninfo
 from headend.store.errors import DatabaseAway, DatabaseRefused, DiskFull, FolderBusy, FolderUnusable
@@ -30,11 +30,11 @@ ROOT = os.geteuid() == 0
 # Another head-end, in a process of its own: prints its conninfo, then its postmaster's pid.
 OWNER = """
 import asyncio, logging, pathlib, sys
-from headend.store import embedded
+from headend.store import child, embedded
 logging.basicConfig(level=logging.INFO)
 async def own():
     if "no-death-signal" in sys.argv:
-        embedded._libc = type("Deaf", (), {"prctl": staticmethod(lambda *words: 0)})
+        child._libc = type("Deaf", (), {"prctl": staticmethod(lambda *words: 0)})
     postgres = embedded.EmbeddedPostgres(pathlib.Path(sys.argv[1]))
     print(await postgres.start(), flush=True)
     print(postgres.pid, flush=True)
@@ -364,12 +364,12 @@ async def test_a_normal_user_needs_nothing_special(folder: Path) -> None:
 
 
 def test_the_log_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "LOG_BYTES_MAX", 10)
+    monkeypatch.setattr(child, "LOG_BYTES_MAX", 10)
     log = tmp_path / "postgres.log"
     with log.open("ab") as server:
         for text in (b"first, long enough\n", b"second, long enough\n"):
             server.write(text)
             server.flush()
-            embedded._bound_log(log)
+            child.bound_log(log)
     assert log.read_bytes() == b""
     assert (tmp_path / "postgres.log.1").read_bytes() == b"second, long enough\n"

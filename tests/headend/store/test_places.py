@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from headend.domain.places import Gateway, GatewayKind
+from headend.domain.site_file import parse_site_file
 from headend.store.database import Database
 from headend.store.errors import DatabaseRefused
 from headend.store.nights import open_cells, open_night
@@ -21,7 +23,11 @@ from headend.store.places import (
     load_meters,
     load_sites,
 )
+from headend.store.places_whole import load_whole_site
+from protocols.catalog import load_meter_types
 from tests.headend.store.places_for_tests import WINDOW, imported, meter, small_site
+
+EXAMPLE = Path(__file__).parents[3] / "config" / "sites" / "example.toml"
 
 
 async def meters_of(database: Database) -> dict[str, KnownMeter]:
@@ -45,6 +51,19 @@ async def test_what_was_imported_is_what_is_loaded(database: Database) -> None:
     assert (second.room, dict(second.options)) == (None, {"variant": "60", "eight_rates": False})
     assert first.time_zone.key == "Asia/Shanghai"
     assert known_site.known_since.utcoffset() == timedelta(0)
+
+
+async def test_the_example_is_loaded_as_the_whole_that_was_imported(database: Database) -> None:
+    site = parse_site_file(EXAMPLE.read_text(encoding="utf-8"), "example", load_meter_types())
+    await imported(database, site)
+    async with database.transaction() as tx:
+        (known,) = await load_sites(tx)
+        assert await load_whole_site(tx, known) == site
+    # Without its last meter: what is retired is not part of the whole.
+    less = dataclasses.replace(site, meters=site.meters[:-1])
+    await imported(database, less)
+    async with database.transaction() as tx:
+        assert await load_whole_site(tx, known) == less
 
 
 async def test_importing_twice_changes_nothing(database: Database) -> None:

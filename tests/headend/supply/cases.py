@@ -70,6 +70,7 @@ def some_case(chance: random.Random) -> tuple[MeterFacts, CutRules, datetime]:
         locked_out="Li works there: new breaker" if seldom(chance) else None,
         protected="a dialysis machine" if chance.random() < 0.2 else None,
         protected_until=now + chance.choice((-1, 0, 1)) * MINUTE,
+        masters=36 if seldom(chance) else 0,
         command_open="restore" if seldom(chance) else None,
         payment="a sale has not landed" if seldom(chance) else None,
         flagged="energy fell" if seldom(chance) else None,
@@ -107,6 +108,7 @@ def broken_by_cutting(meter: MeterFacts, rules: CutRules, now: datetime) -> set[
             Rule.PROTECTED: meter.protected is not None
             and meter.protected_until is not None
             and now < meter.protected_until,
+            Rule.MASTER: meter.masters > 0,
             Rule.ALREADY_CUT: dark(meter),
             Rule.COMMAND_OPEN: meter.command_open is not None,
             Rule.PAYMENT_IN_FLIGHT: meter.payment is not None,

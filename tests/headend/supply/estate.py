@@ -95,7 +95,7 @@ class Estate:
     def new_runner(self) -> None:
         """The program was killed and started: nothing but the database is left."""
         orders = Orders(self.clock, load_meter_types())
-        self.runner = BulkRunner(self.database, orders.switch, self.clock)
+        self.runner = BulkRunner(self.database, orders.switch_many, self.clock)
 
     async def read(self, credit_fen: int = DEBT_FEN, *names: str, relay: int = 1) -> None:
         """Every meter, or these, show this credit and relay now."""
@@ -276,7 +276,7 @@ async def open_estate(database: Database, *, lines: int, meters_a_line: int) -> 
         ]
         await supply.set_calendar(tx, site_id, NEVER, by=manager, at=clock.instant)
     orders = Orders(clock, load_meter_types())
-    runner = BulkRunner(database, orders.switch, clock)
+    runner = BulkRunner(database, orders.switch_many, clock)
     estate = Estate(database, clock, meters, site_id, manager, colleague, twin, runner)
     await estate.read()
     estate.later(hours=1)

@@ -41,7 +41,7 @@ async def protect(estate: Estate, meter: str, reason: str = "a dialysis machine"
             reason=reason,
             expires_at=estate.now + timedelta(days=30),
             by=estate.manager,
-            at=estate.now,
+            now=estate.clock.now,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 
@@ -202,7 +203,7 @@ async def test_a_list_that_the_rules_now_spare_halts(estate: Estate) -> None:
 
 
 async def test_a_surprise_halts_the_job(estate: Estate, caplog: pytest.LogCaptureFixture) -> None:
-    async def broken(_tx: Transaction, _order: SwitchOrder) -> Accepted | Rejected:
+    async def broken(_tx: Transaction, _orders: Sequence[SwitchOrder]) -> list[Accepted | Rejected]:
         raise RuntimeError("a mistake in this program")
 
     job = await estate.started()
@@ -229,7 +230,7 @@ async def test_each_meter_is_looked_at_again_when_its_turn_comes(estate: Estate)
             meter_id=estate.meters[order[0]],
             reason="new breaker",
             by=estate.colleague,
-            at=estate.now,
+            now=estate.clock.now,
         )
     await estate.read(1, order[1])
     await estate.work(job)
@@ -268,7 +269,7 @@ async def test_the_last_look_objects_to_what_changed_in_the_queue(estate: Estate
             reason="an oxygen concentrator",
             expires_at=estate.now + timedelta(days=1),
             by=estate.colleague,
-            at=estate.now,
+            now=estate.clock.now,
         )
     await estate.obey()
     await estate.runner.step(job.bulk_id)
@@ -345,7 +346,7 @@ async def test_a_killed_runner_goes_on_where_it_was_and_orders_nothing_twice(
 async def test_two_runners_at_once_order_nothing_twice(estate: Estate) -> None:
     job = await estate.started(limits=BY_ITSELF)
     other = BulkRunner(
-        estate.database, Orders(estate.clock, load_meter_types()).switch, estate.clock
+        estate.database, Orders(estate.clock, load_meter_types()).switch_many, estate.clock
     )
     for _ in range(100):
         waits = await asyncio.gather(estate.runner.step(job.bulk_id), other.step(job.bulk_id))

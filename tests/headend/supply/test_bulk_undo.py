@@ -8,7 +8,7 @@ import pytest
 
 from headend.domain.bulk import BulkLimits, ItemState, Job, JobState, NotNow, Refused
 from headend.domain.commands import Command, CommandKind, CommandState
-from headend.store import protections
+from headend.store import commands, protections
 from headend.store.database import Database
 from tests.headend.supply.estate import DEBT_FEN, Estate, open_estate
 
@@ -137,7 +137,7 @@ async def test_a_lock_out_wins_over_taking_back(estate: Estate) -> None:
     async with estate.transaction() as tx:
         line_id = (await estate.items(job))[done[0]].line_id
         number = await protections.lock_out(
-            tx, line_id=line_id, reason="new busbar", by=estate.colleague, at=estate.now
+            tx, line_id=line_id, reason="new busbar", by=estate.colleague, now=estate.clock.now
         )
     undone = await estate.undo(job)
     assert isinstance(undone, Job)
@@ -154,3 +154,27 @@ async def test_a_lock_out_wins_over_taking_back(estate: Estate) -> None:
     await estate.work(again)
     assert [i.meter for i in (await estate.items(again)).values()] == [done[0]]
     assert estate.switched[-1] == (RESTORE, estate.meters[done[0]])
+
+
+async def test_a_cut_that_had_not_arrived_when_its_job_was_done_stays_away(estate: Estate) -> None:
+    """Found by seed 130 of a trial: it was sent once more after everything had been taken back."""
+    names = ("M1-1", "M2-1", "M3-1", "M4-1", "M5-1")
+    job = await estate.started(*names, limits=BY_ITSELF)
+    unproved = estate.meters[names[2]]
+
+    def end(command: Command) -> CommandState:
+        return S.UNKNOWN if command.meter_id == unproved else S.CONFIRMED
+
+    while (await estate.job(job)).state is not JobState.DONE:
+        await estate.runner.step(job.bulk_id)
+        await estate.obey(end)
+        estate.later(seconds=1)
+    assert (await estate.items(job))[names[2]].state is ItemState.UNKNOWN
+    assert isinstance(await estate.undo(job), Job)
+    await estate.settle(names[2], "not_applied")
+    await estate.obey(bulk_id=job.bulk_id)
+    assert (CUT, unproved) not in estate.switched
+    async with estate.transaction() as tx:
+        (cut,) = await commands.listing(tx, meter_ids=[unproved], kinds=[CUT])
+    assert cut.state is S.REFUSED
+    assert "is over" in cut.outcome

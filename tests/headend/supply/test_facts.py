@@ -11,6 +11,7 @@ from headend.domain.commands import Accepted, CommandKind, CommandState
 from headend.domain.friendly_hours import Calendar, FriendlyHours, usual_calendar
 from headend.domain.ledger import Operation
 from headend.domain.supply import MeterFacts
+from headend.services import bulk
 from headend.services.orders import Orders, SwitchOrder
 from headend.store import accounts, attempts, commands, ledger, protections, sales, supply
 from headend.store.database import Database
@@ -65,6 +66,26 @@ async def test_a_meter_at_rest(estate: Estate) -> None:
     assert (*nothing, facts.flagged, facts.switched_at) == (None,) * 7
 
 
+async def test_a_master_is_known_by_the_meters_behind_it(estate: Estate) -> None:
+    async with estate.transaction() as tx:
+        await tx.execute(
+            "UPDATE meter SET master_id = %s WHERE name IN ('M1-2', 'M1-3')",
+            estate.meters["M1-1"],
+        )
+        await tx.execute("UPDATE meter SET retired_at = now() WHERE name = 'M1-3'")
+    assert (await of(estate)).masters == 1, "one that was taken away hangs there no more"
+    assert (await of(estate, "M1-2")).masters == 0
+
+
+async def test_a_bulk_list_goes_from_line_to_line(database: Database) -> None:
+    estate = await open_estate(database, lines=3, meters_a_line=2)
+    async with estate.transaction() as tx:
+        every = await supply.facts(tx, estate.now, site_id=estate.site_id)
+    assert [meter.meter for meter in bulk.spread(every)] == [
+        "M1-1", "M2-1", "M3-1", "M1-2", "M2-2", "M3-2",
+    ]  # fmt: skip
+
+
 async def test_protections_of_a_meter_and_of_its_room_last_until_they_expire(
     estate: Estate,
 ) -> None:
@@ -77,10 +98,15 @@ async def test_protections_of_a_meter_and_of_its_room_last_until_they_expire(
             reason="an infant",
             expires_at=at + HOUR,
             by=by,
-            at=at,
+            now=estate.clock.now,
         )
         number = await protections.protect(
-            tx, room_id=room_id, reason="a server", expires_at=at + 2 * HOUR, by=by, at=at
+            tx,
+            room_id=room_id,
+            reason="a server",
+            expires_at=at + 2 * HOUR,
+            by=by,
+            now=estate.clock.now,
         )
         assert [p.reason for p in await protections.protections(tx, estate.now)] == [
             "an infant",
@@ -100,7 +126,7 @@ async def test_a_lock_out_of_a_line_locks_its_meters(estate: Estate) -> None:
     async with estate.transaction() as tx:
         line_id = await tx.value("SELECT line_id FROM line")
         number = await protections.lock_out(
-            tx, line_id=line_id, reason="new busbar", by=estate.colleague, at=estate.now
+            tx, line_id=line_id, reason="new busbar", by=estate.colleague, now=estate.clock.now
         )
         assert [lock.place for lock in await protections.lock_outs(tx)] == ["L1"]
     assert (await of(estate)).locked_out == "zhao works there: new busbar"

@@ -33,6 +33,7 @@ FRIENDLY_AT_NOON = Calendar(
 SPOILT: dict[Rule, dict[str, object]] = {
     Rule.LOCKED_OUT: {"locked_out": "Li works there: new breaker"},
     Rule.PROTECTED: {"protected": "a dialysis machine", "protected_until": NOON + MINUTE},
+    Rule.MASTER: {"masters": 36},
     Rule.PAYMENT_IN_FLIGHT: {"payment": "a sale has not landed"},
     Rule.FRIENDLY_HOURS: {"calendar": FRIENDLY_AT_NOON},
 }
@@ -70,7 +71,7 @@ def test_a_missing_rule_is_noticed(missing: Rule, monkeypatch: pytest.MonkeyPatc
 def test_the_order_of_precedence_is_fixed() -> None:
     """The case above compares with the order of Rule; here that order itself is held."""
     assert [rule.value for rule in Rule] == [
-        "locked-out", "protected", "already-cut", "already-on", "command-open",
+        "locked-out", "protected", "master-meter", "already-cut", "already-on", "command-open",
         "payment-in-flight", "credit-arrived", "holiday", "weekend", "friendly-hours",
         "toggled-recently", "stale-balance", "flagged", "implausible", "enough-credit",
     ]  # fmt: skip
@@ -87,6 +88,7 @@ def test_each_rule_tells_its_facts() -> None:
         told(protected="a dialysis machine", protected_until=NOON + MINUTE)
         == "protected: a dialysis machine, until 2026-03-20 12:01"  # on the site's clock
     )
+    assert told(**SPOILT[Rule.MASTER]) == "master-meter: 36 meters hang behind it"
     assert told(calendar=FRIENDLY_AT_NOON) == "friendly-hours: nobody is cut before 13:00"
     assert told(read_at=NOON - 25 * HOUR) == "stale-balance: its balance is 25 h old"
     assert told(read_at=None) == "stale-balance: its balance is not known"
@@ -99,8 +101,8 @@ def test_an_order_by_name_needs_no_arrears_but_keeps_every_rule_for_people() -> 
     by_name = CutRules(cut_below_fen=None)
     rich = {"credit_fen": 90_000, "read_at": NOON - 99 * HOUR, "flagged": "energy fell"}
     assert plan_cut([debtor(**rich)], by_name, NOON).switched
-    for rule in (Rule.LOCKED_OUT, Rule.PROTECTED, Rule.PAYMENT_IN_FLIGHT, Rule.FRIENDLY_HOURS):
-        (spared,) = plan_cut([debtor(**rich | SPOILT[rule])], by_name, NOON).spared
+    for rule, fact in SPOILT.items():
+        (spared,) = plan_cut([debtor(**rich | fact)], by_name, NOON).spared
         assert spared.rule is rule
 
 

@@ -91,6 +91,7 @@ WRONG_METERS = {
     "left open after a confirmed restore": replace(GOOD_METER, forced=Forced.OPEN),
     "stays forced closed": replace(GOOD_METER, forced=Forced.CLOSED),
     "stays cut": replace(GOOD_METER, forced=Forced.OPEN),
+    "without a purchase": replace(GOOD_METER, unexplained_fen=-200),
 }
 
 
@@ -130,6 +131,10 @@ WRONG_BOOKS = {
     ),
     "restore within ten minutes of a cut": moved(9),
     "after it had expired": cut_at(NOON + timedelta(hours=3)),
+    "hours after it was wanted": cut_at(NOON + timedelta(hours=2, minutes=1)),
+    "nobody had paid": replace(
+        GOOD_BOOKS, posted_fen=GOOD_BOOKS.posted_fen | {("customer", "M"): -5000}
+    ),
     "cut at Wednesday 20:30": cut_at(NOON + timedelta(hours=8, minutes=30)),
     "cut at Saturday": cut_at(NOON + timedelta(days=3)),
     "protected": replace(GOOD_BOOKS, protected=[("M", NOON)]),

@@ -1,4 +1,4 @@
-"""Seeds of bad days: none broken, each one history, each safety rule missed when it is off."""
+"""Seeds of bad days: none broken, each one history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from headend.store import queue
 from headend.store.database import Transaction
 from headend.trial.ground import Ground, ground_on
-from headend.trial.mutations import CONTROLS, MUTATIONS
 from headend.trial.run import campaign, replay
 from headend.trial.server import own_database
 from simulators import clockloop
@@ -20,10 +19,7 @@ from simulators import clockloop
 # As many seeds as fit: a slow machine lives through fewer of them, never through none.
 SECONDS = 30.0
 SEEDS_MIN, SEEDS_MAX = 60, 400
-# Each mutation is caught far earlier; the first seeds that catch it move whenever the code does.
-SEEDS_TO_CATCH = 150
-CONTROL_SEEDS = 15
-REPLAYED = (1, 7)
+REPLAYED = (1, 5, 7)
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +45,6 @@ def test_a_seed_is_one_history(ground: Ground, seed: int) -> None:
     first, second = replay(seed, ground), replay(seed, ground)
     assert len(first.history) > 50
     assert first == second
-
-
-@pytest.mark.parametrize("name", sorted(MUTATIONS))
-def test_a_rule_that_is_off_is_missed(ground: Ground, name: str) -> None:
-    result = campaign(range(SEEDS_TO_CATCH), ground, MUTATIONS[name], stop_when_broken=True)
-    assert result.broken, f"{name} was switched off and nobody noticed in {result.seeds} seeds"
-
-
-@pytest.mark.parametrize("name", sorted(CONTROLS))
-def test_a_rule_that_stands_alone_holds(ground: Ground, name: str) -> None:
-    result = campaign(range(CONTROL_SEEDS), ground, CONTROLS[name], stop_when_broken=True)
-    assert result.first_broken is None, f"without {name}'s twin: {result.first_broken}"
 
 
 # What waited when the seed was given up is only found by the collector.

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.headend.ledger.conftest import shop
+
+__all__ = ["shop"]

@@ -1,0 +1,1 @@
+"""Recharge terminals over real sockets and a real database."""
