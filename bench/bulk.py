@@ -247,7 +247,7 @@ async def run() -> list[Row]:
     book = LineBook(types)
     limits = HardLimits(rates={})
     sender = Sender(database, book, clock, limits=limits, last_check=last_check(clock))
-    runner = BulkRunner(database, Orders(clock, types).switch, clock)
+    runner = BulkRunner(database, Orders(clock, types).switch_many, clock)
     try:
         people, sites = await move_in(database, book)
         await sender.start()

@@ -5,11 +5,12 @@ set -eu
 cd "$(dirname "$0")/.."
 SECONDS_MAX=${1:-60}
 VENV=build/fuzz/venv
-if [ ! -x "$VENV/bin/python" ] || ! "$VENV/bin/python" -c 'import atheris, fastcrc' 2>/dev/null; then
+if [ ! -x "$VENV/bin/python" ] || ! "$VENV/bin/python" -c 'import aiomqtt, atheris, cryptography, defusedxml, fastcrc' 2>/dev/null; then
     echo "fuzz: making $VENV"
     rm -rf "$VENV"
     "${PYTHON:-python3}" -m venv "$VENV"
-    "$VENV/bin/pip" install --quiet --disable-pip-version-check 'atheris==3.0.0' 'fastcrc==0.5.0'
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check 'atheris==3.0.0' 'fastcrc==0.5.0' \
+        'cryptography==50.0.2' 'defusedxml==0.7.1' 'aiomqtt==2.5.1'
 fi
 mkdir -p build/fuzz/corpus build/fuzz/crashes
 # New inputs go to the first folder; the kept corpus is only read. A crash is written and ends it:
