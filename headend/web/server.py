@@ -55,11 +55,14 @@ from headend.web import (
     pages,
 )
 from headend.web.described import describe, problem_record
+from headend.web.endings import Endings
 
 log = logging.getLogger(__name__)
 
-# An open event stream would block a shutdown for ever.
+# An open event stream would block a shutdown for ever: so long a stop waits for the rest.
 SHUTDOWN_S_MAX = 3
+# What does not end then either is dropped.
+_DROP_AFTER_S = 2
 
 
 def build(services: Services, hosts: list[str]) -> FastAPI:
@@ -155,7 +158,9 @@ def bound_socket(host: str, port: int) -> socket.socket:
     Raises Problem("port-in-use") or Problem("address-unusable").
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
+    # Named, because asyncio asks for TCP_NODELAY only of sockets that say they are TCP: without it
+    # every answer waits 40 ms for an acknowledgement.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
@@ -181,12 +186,13 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI, at: socket.socket) -> AsyncIterator[None]:
     """Answer requests on the socket while the block runs."""
+    endings = Endings(app)
     config = uvicorn.Config(
-        app,
+        endings,
         log_config=None,
         access_log=False,
         lifespan="off",
-        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
+        timeout_graceful_shutdown=SHUTDOWN_S_MAX + _DROP_AFTER_S,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve([at]), name="http")
@@ -194,4 +200,6 @@ async def serving(app: FastAPI, at: socket.socket) -> AsyncIterator[None]:
         yield
     finally:
         server.should_exit = True
+        await asyncio.wait([task], timeout=SHUTDOWN_S_MAX)
+        endings.end()
         await task
