@@ -57,6 +57,7 @@ async def a_box_is_commissioned_by_scan(walk: Walk) -> None:
     page = await walk.sign_in("manager")
     await walk.look(page, "1-empty", new=False)
     await page.click("main a[href='/setup']")
+    await page.wait_for_url("**/setup")
     await walk.look(page, "1-setup")
     await page.fill("#name", SITE)
     await page.fill("#buildings", HOUSE)
@@ -133,6 +134,7 @@ async def a_room_is_sold_fifty_yuan(walk: Walk) -> None:
         [yuan(before.total_purchased_fen), yuan(after.total_purchased_fen)],
     ]
     await page.click("main a:has-text('Receipt')")
+    await page.wait_for_url("**/receipts/**")
     await walk.look(page, "2-receipt")
     await page.context.close()
 
@@ -163,6 +165,7 @@ async def the_same_tenant_buys_by_card(walk: Walk) -> None:
     async with a_reader(counter, blank, Role.CASHIER):
         await page.fill("#meter", SHOP)
         await page.click("main form button.primary")
+        await page.wait_for_url("**/cards/of/**")
         await walk.look(page, "3-card")
         count = street.shop.purchase_count
         await worked(page, "purchase", "10")
@@ -351,6 +354,7 @@ async def the_auditor_has_the_proof(walk: Walk, folder: Path, night: str) -> Non
     await walk.look(page, "7-books")
     await page.goto(f"/meters/{SHOP}")
     await page.click("main a:has-text('Evidence pack')")
+    await page.wait_for_url("**/evidence**")
     await walk.look(page, "7-evidence")
     fingerprint = (
         await page.locator("section", has_text="The key that signs").locator("p.mono").inner_text()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Error, Page, async_playwright, expect
 
 from headend.domain.roles import Role
 from headend.services import sign_in
@@ -27,6 +27,7 @@ AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 WIDTHS = {"desk": 1280, "phone": 390}
 # The first start of a browser on a busy machine.
 PATIENCE_MS = 60_000
+LOOKS = 3
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
@@ -72,7 +73,23 @@ async def page_of(browser: Browser, shop: Reachable, *, language: str, width: st
 
 
 async def seen(page: Page, name: str) -> None:
-    """What holds of every screen: nothing broken, nothing that sticks out, no serious barrier."""
+    """What holds of every screen: nothing broken, nothing that sticks out, no serious barrier.
+
+    A page whose work has just ended loads itself anew; one that does so while it is looked at is
+    looked at once more.
+    """
+    for left in reversed(range(LOOKS)):
+        await page.wait_for_load_state()
+        try:
+            await _seen_now(page, name)
+        except Error:
+            if not left:
+                raise
+        else:
+            return
+
+
+async def _seen_now(page: Page, name: str) -> None:
     errors = [text for text in page.faults if "401" not in text]  # type: ignore[attr-defined]
     assert errors == [], name
     folder = os.environ.get("HEADEND_SCREENSHOTS")
