@@ -142,7 +142,14 @@ async def card_counter_of(
     stack.push_async_callback(keys.close)
     desk = CardDesk(clock, orders, units)
     counter = CardCounter(
-        database, clock, desk, units, keys.ask, scope=settings.card_scope, area=area
+        database,
+        clock,
+        desk,
+        units,
+        keys.ask,
+        scope=settings.card_scope,
+        area=area,
+        clones_are_taken_back=settings.clones_are_taken_back,
     )
     stack.push_async_callback(counter.sessions.close)
     looking = asyncio.create_task(keep_card_landings(database, desk))

@@ -75,6 +75,10 @@ class Settings:
     # Which keys this company's cards are made under: their scope, and the area they are derived by.
     card_scope: str = "site"
     card_area: str = "AREA0001"
+    # Whether a sale on a card that can be cloned (RF, memory) is taken back by wiping the card.
+    # Whoever cloned it has the credit and the money then. For meters that no line reaches, where
+    # its count cannot be burned.
+    clones_are_taken_back: bool = False
     # How tenants' telephones reach the desk, "https://desk.example.com"; empty: as the desk itself.
     public_url: str = ""
     # Where files of reports go; empty: the folder "reports" of the data folder.

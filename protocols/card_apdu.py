@@ -129,6 +129,8 @@ class Medium(Protocol):
     name: str
     #: anybody can copy it byte for byte: no bearer cards on it (spec A.1)
     is_copied_with_ease: bool
+    #: somebody with the means makes a second card that no meter tells from the first (spec A.1)
+    can_be_cloned: bool
 
     def open(self, issuer: Issuer) -> CardConversation[bytes]:
         """The card's serial. Raises BlankCard, NotOurCard, CardSpent; writes nothing."""

@@ -38,6 +38,7 @@ class CpuCard:
 
     name = "cpu_card"
     is_copied_with_ease = False
+    can_be_cloned = False
 
     def open(self, issuer: Issuer) -> CardConversation[bytes]:
         """The serial file, then the card's proof that it holds the keys of this serial."""

@@ -15,3 +15,9 @@ _ALL: tuple[Medium, ...] = (MifareCard(), Sle4442Card(), At24Card(), CpuCard())
 MEDIA: Mapping[str, Medium] = MappingProxyType({medium.name: medium for medium in _ALL})
 #: a purchase as text needs no reader: card_virtual
 VIRTUAL = "virtual"
+
+
+def can_be_cloned(medium: str) -> bool:
+    """Whether a second card of this medium can be made that no meter tells from the first; a
+    purchase as text always can."""
+    return medium == VIRTUAL or MEDIA[medium].can_be_cloned

@@ -49,6 +49,7 @@ class _MemoryCard:
 
     name = ""
     is_copied_with_ease = True
+    can_be_cloned = True
     _select = b""
     _write_bytes_max = 0  # in one command
 
@@ -142,6 +143,7 @@ class Sle4442Card(_MemoryCard):
     """SLE4442: read by everybody, written with a code of three bytes."""
 
     name = "logic_card"
+    can_be_cloned = True
     is_copied_with_ease = True  # the code crosses the contacts in clear
     _select = b"\xff\xa4\0\0\x01\x06"
     _write_bytes_max = 256

@@ -49,6 +49,7 @@ class MifareCard:
     """MIFARE Classic 1K behind a PC/SC part 3 reader."""
 
     name = "rf_card"
+    can_be_cloned = True  # its cipher is broken, and blanks that take any UID are sold
     is_copied_with_ease = False  # its UID is registered in the meter; a full clone credits once
 
     def open(self, issuer: Issuer) -> CardConversation[bytes]:

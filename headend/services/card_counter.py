@@ -56,11 +56,13 @@ class CardCounter:
         *,
         scope: str,
         area: bytes,
+        clones_are_taken_back: bool = False,
     ) -> None:
+        """`clones_are_taken_back`: see CardReturns."""
         self.sessions = CardSessions(keys)
         self.works = CardWorks(self.sessions, clock)
         self.desk = desk
-        self.returns = CardReturns(clock, desk)
+        self.returns = CardReturns(clock, desk, clones_are_taken_back=clones_are_taken_back)
         self.bearers = CardBearers(clock, desk)
         self._database = database
         self._clock = clock
@@ -68,6 +70,11 @@ class CardCounter:
         self._keys = keys
         self._scope = scope
         self._area = area
+
+    def takes_back(self, meter_type: str) -> bool:
+        """Whether an unused card of such a meter is taken back at the desk."""
+        unit = self._units.for_type(meter_type)
+        return unit is not None and self.returns.takes_back(unit)
 
     def read(self, at: AtDesk) -> Work:
         """What lies there, and what follows from it."""

@@ -2,7 +2,9 @@
 
 A sale is reversed only when its one copy lies on the reader, unused, and is wiped there. With a
 second copy in the world its count is burned: sent with amount 0, and the meter's registers say
-which of the two arrived (spec cards_keys.md B.6, rule 5).
+which of the two arrived (spec cards_keys.md B.6, rule 5). Of a card that can be cloned nobody
+knows whether a second copy is in the world, so its count is burned too, where the site says
+nothing else (docs/decisions/0065-a-card-that-can-be-cloned-is-burned.md).
 """
 
 from __future__ import annotations
@@ -24,14 +26,27 @@ from headend.store.commands import NewCommand
 from headend.store.database import Transaction
 from protocols.card_desk import CardSeen
 from protocols.card_image import CardKind, CardRecord
+from protocols.card_media import can_be_cloned
+from protocols.security_unit import SecurityUnit
 
 
 class CardReturns:
-    """Knows the desk and the time."""
+    """Knows the desk and the time.
 
-    def __init__(self, clock: Clock, desk: CardDesk) -> None:
+    `clones_are_taken_back`: a card that can be cloned is taken back by wiping it, as one that
+    cannot; for a site whose meters no line reaches, where nothing can be burned.
+    """
+
+    def __init__(
+        self, clock: Clock, desk: CardDesk, *, clones_are_taken_back: bool = False
+    ) -> None:
         self._clock = clock
         self._desk = desk
+        self._clones_are_taken_back = clones_are_taken_back
+
+    def takes_back(self, unit: SecurityUnit) -> bool:
+        """Whether a sale on this unit's cards is reversed by wiping its card; else it is burned."""
+        return self._clones_are_taken_back or not can_be_cloned(unit.manifest.medium)
 
     async def move_to_remote(
         self, tx: Transaction, meter_id: int, *, operator_id: int, reason: str
@@ -130,17 +145,29 @@ class CardReturns:
             return Rejected(Why.NOT_NOW, "this card carries no sale")
         sale = await sales.find(tx, issue.sale_id)
         assert sale is not None, "a card carries its sale"
-        if sale.state is not SaleState.OPEN:
-            return Rejected(Why.NOT_NOW, f"its sale is {sale.state.value}")
-        if not await _is_only_copy(tx, sale):
-            return Rejected(
-                Why.NOT_NOW, "more than one copy of this sale exists: burn its count instead"
-            )
-        if not _is_unused(seen, await self._desk.record_of(tx, issue)):
-            return Rejected(Why.NOT_NOW, "a meter has read this card: nothing is taken back")
+        refused = await self._not_taken_back(tx, sale, issue, seen)
+        if refused is not None:
+            return refused
         if issue.state is not IssueState.CLEARING:
             await cards.move(tx, issue.issue_id, IssueState.CLEARING, self._clock.now())
         return await again(tx, issue.issue_id)
+
+    async def _not_taken_back(
+        self, tx: Transaction, sale: Sale, issue: CardIssue, seen: CardSeen
+    ) -> Rejected | None:
+        unit = await self._desk.unit_of(tx, sale.meter_id)
+        if isinstance(unit, Rejected):
+            return unit
+        why = None
+        if sale.state is not SaleState.OPEN:
+            why = f"its sale is {sale.state.value}"
+        elif not self.takes_back(unit):
+            why = "a card of this kind can be cloned: burn its count instead"
+        elif not await _is_only_copy(tx, sale):
+            why = "more than one copy of this sale exists: burn its count instead"
+        elif not _is_unused(seen, await self._desk.record_of(tx, issue)):
+            why = "a meter has read this card: nothing is taken back"
+        return None if why is None else Rejected(Why.NOT_NOW, why)
 
     async def taken_back(
         self,

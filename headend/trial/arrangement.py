@@ -34,6 +34,8 @@ class Arrangement:
     has_bulk: bool | None = None
     #: whether tenants have cards; None: on some days
     has_cards: bool | None = None
+    #: whether the site takes back cards that can be cloned; None: at some sites
+    clones_are_taken_back: bool | None = None
     #: the program often dies right after a frame has left
     dies_mid_air: bool = False
     #: a meter is exchanged on every day, not on some

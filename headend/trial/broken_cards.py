@@ -35,6 +35,10 @@ async def _yes(*_: Any, **__: Any) -> bool:
     return True
 
 
+def _never(_medium: str) -> bool:
+    return False
+
+
 def _unused(_seen: CardSeen, _record: CardRecord) -> bool:
     return True
 
@@ -108,8 +112,12 @@ async def _sell_again(self: CardReturns, tx: Transaction, wish: card_desk.CardSa
     return await self._desk.sell(tx, again)
 
 
-def _cards(*patches: Patch, sql: tuple[str, ...] = ()) -> Arrangement:
-    return Arrangement(has_cards=True, patches=patches, sql=sql)
+def _cards(
+    *patches: Patch, sql: tuple[str, ...] = (), clones_are_taken_back: bool | None = None
+) -> Arrangement:
+    return Arrangement(
+        has_cards=True, clones_are_taken_back=clones_are_taken_back, patches=patches, sql=sql
+    )
 
 
 _COPIES = (
@@ -131,9 +139,15 @@ RULES: Mapping[str, Arrangement] = {
         Patch(sales, "open_of_meter", _nothing), sql=(_ONE_OPEN, _ONE_COUNT)
     ),
     # A replaced, or a moved, sale is reversed though another copy of it is in the world.
-    "only_copy": _cards(Patch(card_returns, "_is_only_copy", _yes), sql=(_COPIES,)),
+    "only_copy": _cards(
+        Patch(card_returns, "_is_only_copy", _yes), sql=(_COPIES,), clones_are_taken_back=True
+    ),
     # A card that a meter has read is taken back.
-    "unused": _cards(Patch(card_returns, "_is_unused", _unused)),
+    "unused": _cards(Patch(card_returns, "_is_unused", _unused), clones_are_taken_back=True),
+    # A card that can be cloned is taken back, and its clone is still in the world.
+    "clones_are_burned": _cards(
+        Patch(card_returns, "can_be_cloned", _never), clones_are_taken_back=False
+    ),
     # A lost card's money is given back without its count being burned.
     "lost_is_burned": _cards(Patch(CardReturns, "burn", _free_at_once), sql=(_COPIES,)),
     # An order over the line is taken back while a card of the same sale is out.

@@ -202,7 +202,14 @@ def open_counter(
 
     asyncio.create_task(for_ever("the landings of cards", look))  # noqa: RUF006  with its process
     return CardCounter(
-        process.database, world.clock, desk, _UNITS, ask_keys, scope=SCOPE, area=AREA
+        process.database,
+        world.clock,
+        desk,
+        _UNITS,
+        ask_keys,
+        scope=SCOPE,
+        area=AREA,
+        clones_are_taken_back=world.clones_are_taken_back,
     )
 
 

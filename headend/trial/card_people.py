@@ -102,13 +102,17 @@ class CardPeople(CardVisits):
             yield self._after(at_s, 120.0), lambda: self._clear(tenant)
 
     def _cloned(self, tenant: Tenant, at_s: float) -> Iterator[Wish]:
-        """A byte for byte copy, held twice; it credits the one time that was paid."""
+        """A byte for byte copy, held beside its card or after that was handed back; it credits the
+        one time that was paid."""
         amount_fen = 10 * self._chance.randrange(10, TENS_MAX)
         yield at_s, lambda: self._buy(tenant, amount_fen)
         copied_s = self._after(at_s)
         yield copied_s, lambda: self._copy(tenant)
-        yield self._after(copied_s), lambda: self._find(tenant)
-        yield self._after(copied_s), lambda: self._hold(tenant)
+        if self._chance.random() < 0.5:
+            yield self._after(copied_s), lambda: self._take_back(tenant)
+        else:
+            yield self._after(copied_s), lambda: self._hold(tenant)
+        yield self._after(copied_s, 120.0), lambda: self._find(tenant)
 
     def _a_strangers(self, tenant: Tenant, at_s: float) -> Iterator[Wish]:
         yield at_s, lambda: self._sell_on_a_strangers(tenant)

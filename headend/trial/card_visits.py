@@ -157,8 +157,10 @@ class CardVisits:
 
     async def _take_back(self, tenant: Tenant) -> None:
         async with tenant.hands:
-            if tenant.card is None or tenant.has_copy:
+            if tenant.card is None:
                 return
+            if tenant.has_copy and self._world.clones_are_taken_back:
+                return  # the site bears this loss by its own choice: nobody steals here
             answer = await self._patiently(
                 tenant, tenant.card, lambda counter, at: counter.taken_back(at, REASON)
             )

@@ -155,6 +155,7 @@ async def _live(
         long_outages=arrangement.long_outages,
         has_bulk=arrangement.has_bulk,
         has_cards=arrangement.has_cards,
+        clones_are_taken_back=arrangement.clones_are_taken_back,
         exchanges=arrangement.exchanges,
     )
     house = House(world, ground, meter_types, arrangement)

@@ -43,6 +43,7 @@ _MONDAY = datetime(2026, 3, 16, tzinfo=UTC)  # 8 in the morning in Shanghai
 _START_MINUTES = (-10, 12 * 60 - 5)
 BULK_SHARE = 0.3  # of seeds in which a list of meters is cut at once
 CARD_SHARE = 0.6  # of seeds in which tenants have cards
+TRUSTING_SHARE = 0.3  # of sites that take back cards that can be cloned
 _METER_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 SHANGHAI = timedelta(hours=8)
 BEFORE_FEN = 5_000  # of the last purchase before a seed
@@ -164,6 +165,7 @@ class World:
         long_outages: bool = False,
         has_bulk: bool | None = None,
         has_cards: bool | None = None,
+        clones_are_taken_back: bool | None = None,
         exchanges: bool = False,
     ) -> None:
         self.seed = seed
@@ -173,6 +175,10 @@ class World:
         self.has_bulk = drawn if has_bulk is None else has_bulk
         drawn = random.Random(f"{seed} cards kind").random() < CARD_SHARE
         self.has_cards = drawn if has_cards is None else has_cards
+        drawn = random.Random(f"{seed} clones kind").random() < TRUSTING_SHARE
+        self.clones_are_taken_back = (
+            drawn if clones_are_taken_back is None else clones_are_taken_back
+        )
         self.history = history
         self.chance = random.Random(f"{seed} world")
         day = _MONDAY + timedelta(days=self.chance.randrange(5))

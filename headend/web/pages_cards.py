@@ -352,8 +352,11 @@ async def issue_page(services: Asked, viewer: Viewer, issue_id: UUID) -> Respons
 async def _meter_view(
     services: Services, visitor: Visitor, meter: str, work_id: UUID, form: Form
 ) -> MeterCardView:
-    number, now = meter_for(services, visitor, meter).known.meter_id, services.clock.now()
-    counter = _counter(services, visitor)
+    known, now = meter_for(services, visitor, meter).known, services.clock.now()
+    number, counter = known.meter_id, _counter(services, visitor)
+    actions = {a: t for a, t in ACTIONS.items() if visitor.may(api_cards.right_for(a))}
+    if not counter.takes_back(known.meter_type):
+        actions.pop("take_back", None)
     async with services.database.transaction() as tx:
         customer = await accounts.customer_of_meter(tx, number, now)
         card = await cards.card_of_meter(tx, number)
@@ -367,7 +370,7 @@ async def _meter_view(
             open_sale=await sales.open_of_meter(tx, number),
             issues=await desk_cards.issues_of_meter(tx, number),
             has_desk=counter.works.has_desk(visitor.operator_id),
-            actions={a: t for a, t in ACTIONS.items() if visitor.may(api_cards.right_for(a))},
+            actions=actions,
             papers=PAPERS,
             form=form,
         )

@@ -132,6 +132,7 @@ async def _errors_stand_beside_their_fields(cashier: Browser) -> None:
     ):
         answer = await cashier.post(f"/cards/of/M1/work/{uuid4()}", **typed)
         assert answer.status_code == 422, typed
+        assert 'value="take_back"' not in answer.text, "an RF card can be cloned: it is burned"
         beside = re.search(rf'id="{field}-error">([^<]+)<', answer.text)
         assert beside is not None, typed
         assert says in beside[1], typed

@@ -152,8 +152,10 @@ class Counter:
 
 
 @asynccontextmanager
-async def counter(database: Database, folder: Path) -> AsyncIterator[Counter]:
-    """The meter was opened and read once; nobody has a card yet."""
+async def counter(
+    database: Database, folder: Path, *, clones_are_taken_back: bool = False
+) -> AsyncIterator[Counter]:
+    """The meter was opened and read once; nobody has a card yet. Cards are RF cards."""
     async with shop(database, folder) as opened:
         register = find_units()
         unit = register.for_type("acrel_ddsy1352")
@@ -174,7 +176,12 @@ async def counter(database: Database, folder: Path) -> AsyncIterator[Counter]:
             now_s=int(opened.clock.now().timestamp()),
         )
         yield Counter(
-            opened, desk, CardReturns(opened.clock, desk), unit.for_issuer(ISSUER), slot, keys
+            opened,
+            desk,
+            CardReturns(opened.clock, desk, clones_are_taken_back=clones_are_taken_back),
+            unit.for_issuer(ISSUER),
+            slot,
+            keys,
         )
 
 

@@ -130,7 +130,9 @@ async def key_service(
 
 
 @asynccontextmanager
-async def desk(dsn: str, folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def desk(
+    dsn: str, folder: Path, patch: pytest.MonkeyPatch, *, clones_are_taken_back: bool = False
+) -> AsyncIterator[Desk]:
     """M1 was read once; nobody has a card yet."""
     sock = folder / "keys.sock"
     wire = line_of("ddsy:1-2")
@@ -143,6 +145,7 @@ async def desk(dsn: str, folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterat
         dial_in_port=0,
         key_service_socket=str(sock),
         card_area=AREA.decode(),
+        clones_are_taken_back=clones_are_taken_back,
     )
     try:
         async with (

@@ -113,13 +113,27 @@ async def test_lost_moved_and_burned_over_the_api(at: Desk) -> None:
     assert (await at.call("POST", "/move", Role.AUDITOR, meter="M1", reason="x")).status_code == 403
 
 
-async def the_only_copy_is_taken_back(at: Desk) -> None:
+async def a_card_that_can_be_cloned_is_not_taken_back(at: Desk) -> None:
     card = uid(7)
     await sold(at, card)
-    done = await at.done(card, "take_back", reason="wrong room")
-    assert done["state"] == "wiped"
-    assert await at.books() == (0, 5000)
-    assert (await at.call("GET", "/out")).json() == []
+    written = bytes(card.memory)
+    refused = await at.do(card, "take_back", reason="wrong room")
+    assert refused.json()["code"] == "not-now"
+    assert "burn" in refused.json()["title_en"]
+    assert bytes(card.memory) == written
+    assert [one["state"] for one in (await at.call("GET", "/out")).json()] == ["issued"]
+
+
+async def test_the_only_copy_is_taken_back_where_the_site_says_so(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(dsn, tmp_path, monkeypatch, clones_are_taken_back=True) as at:
+        card = uid(7)
+        await sold(at, card)
+        done = await at.done(card, "take_back", reason="wrong room")
+        assert done["state"] == "wiped"
+        assert await at.books() == (0, 5000)
+        assert (await at.call("GET", "/out")).json() == []
 
 
 async def test_the_daily_limit_of_the_key_stops_the_counter(at: Desk) -> None:
@@ -176,4 +190,4 @@ async def test_people_bearers_and_desks(at: Desk) -> None:
     await who_may_do_what(at)
     await a_bearer_card_takes_two_persons_and_works_once(at)
     await a_desk_that_answers_nonsense_or_somebody_elses_work(at)
-    await the_only_copy_is_taken_back(at)
+    await a_card_that_can_be_cloned_is_not_taken_back(at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from headend.domain.purchases import SaleState
 from headend.services import reconcile
 from headend.services.books import asker
 from headend.services.card_landings import land_by_readings
+from headend.services.card_returns import CardReturns
 from headend.store import cards
 from headend.store.database import Database
 from headend.units.check_cards import on_reader
+from headend.units.finding import find_units
 from protocols.card_image import CardReason
 from simulators import card_meter
 from simulators.cards import VirtualCard
@@ -31,6 +34,13 @@ S = CommandState
 @pytest_asyncio.fixture
 async def at(database: Database, tmp_path: Path) -> AsyncIterator[Counter]:
     async with counter(database, tmp_path) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def trusting(database: Database, tmp_path: Path) -> AsyncIterator[Counter]:
+    """A site that takes back cards that can be cloned."""
+    async with counter(database, tmp_path, clones_are_taken_back=True) as opened:
         yield opened
 
 
@@ -221,7 +231,40 @@ async def test_another_device_gets_no_copy_of_what_the_last_one_took(at: Counter
     assert isinstance(await at.write(new, again), CardIssue)
 
 
-async def test_the_only_copy_is_taken_back_unused_and_its_count_used_again(at: Counter) -> None:
+async def test_a_card_that_can_be_cloned_is_burned_and_its_clone_credits_nothing(
+    at: Counter,
+) -> None:
+    """Its holder keeps a clone and brings the original: no money but through a burn."""
+    card, _, issue = await registered(at)
+    clone = copy.deepcopy(card)
+    async with at.shop.database.transaction() as tx:
+        refused = await at.returns.begin_taking_back(tx, at.read(card))
+    assert isinstance(refused, Rejected)
+    assert "cloned" in refused.detail
+    assert "burn" in refused.detail
+    assert (await at.sale(issue)).state is SaleState.OPEN
+    await at.shop.open_sender()
+    async with at.shop.database.transaction() as tx:
+        given = await at.returns.burn(tx, at.meter_id, operator_id=at.shop.li, reason="wrong")
+    assert isinstance(given, Accepted)
+    await at.shop.reaches(given.command.command_id, S.CONFIRMED)
+    assert await at.shop.books() == (0, 5000, 0)
+    assert await held(at, clone) == card_meter.ALREADY
+    assert at.shop.credited() == [0]
+
+
+async def test_a_cpu_card_is_taken_back_and_any_where_the_site_says_so(at: Counter) -> None:
+    cpu = find_units().units["hanhe_cpu"]
+    assert not at.returns.takes_back(at.unit)
+    assert at.returns.takes_back(cpu)
+    trusting = CardReturns(at.shop.clock, at.desk, clones_are_taken_back=True)
+    assert trusting.takes_back(at.unit)
+
+
+async def test_the_only_copy_is_taken_back_unused_and_its_count_used_again(
+    trusting: Counter,
+) -> None:
+    at = trusting
     card, serial, issue = await registered(at)
     seen = at.read(card)
     async with at.shop.database.transaction() as tx:
@@ -241,7 +284,8 @@ async def test_the_only_copy_is_taken_back_unused_and_its_count_used_again(at: C
     assert again.purchase_count == issue.purchase_count
 
 
-async def test_nothing_is_taken_back_that_was_used_or_exists_twice(at: Counter) -> None:
+async def test_nothing_is_taken_back_that_was_used_or_exists_twice(trusting: Counter) -> None:
+    at = trusting
     card, serial, _ = await registered(at)
     async with at.shop.database.transaction() as tx:
         await at.returns.move_to_remote(tx, at.meter_id, operator_id=1, reason="x")
