@@ -65,11 +65,14 @@ def _answer(frame: bytes) -> bytes:
 
 
 def _answer_4g(data: bytes) -> bytes:
-    return _framed_4g(0x90, _answer(data[3:])) if data[2] == 0x90 else b""
+    at = data.find(b"{{\x90")  # an acknowledgement may come glued before it
+    return b"" if at < 0 else _framed_4g(0x90, _answer(data[at + 3 :]))
 
 
 def _answer_ddp(data: bytes) -> bytes:
-    if data[1] != 0x89:  # what it acknowledges comes glued to nothing
+    while data and data[1] != 0x89:  # an acknowledgement, perhaps glued before it
+        data = data[int.from_bytes(data[2:4], "big") :]
+    if not data:
         return b""
     frame = _answer(data[15:-1])
     return b"{\x09" + (16 + len(frame)).to_bytes(2, "big") + data[4:15] + frame + b"{"
