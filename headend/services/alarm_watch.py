@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,6 +18,7 @@ from headend.domain.alarms import (
     AlarmKind,
     AlarmRules,
     Finding,
+    MeterLook,
     Turn,
     look_at_gateway,
     look_at_loss,
@@ -69,9 +70,13 @@ async def watch(database: Database, clock: Clock) -> Watched:
     at = clock.now()
     raised = ended = 0
     async with database.transaction() as tx:
-        rules = await alarm_looks.rules_of_sites(tx)
         standing = await alarm_looks.not_over(tx)
-        findings = [*await _meters(tx, rules, at), *await _gateways(tx, rules, at)]
+        meters = await alarm_looks.meter_looks(tx)
+        gateways = await alarm_looks.gateway_looks(tx)
+        unknowns = await alarm_looks.open_unknowns(tx)
+        # Last: a site that came while we looked has its rules then too.
+        rules = await alarm_looks.rules_of_sites(tx)
+        findings = [*_meters(meters, rules, at), *_gateways(gateways, rules, at)]
         for one in findings:
             if one.found.turn is Turn.RISES:
                 raised += await _raise(tx, one, at)
@@ -80,7 +85,7 @@ async def watch(database: Database, clock: Clock) -> Watched:
         for gone in _retired(standing, findings):
             ended += await _end(tx, gone, at)
         for kind, current in (
-            (AlarmKind.UNKNOWN_TOO_LONG, await _unknowns(tx, rules, at)),
+            (AlarmKind.UNKNOWN_TOO_LONG, _unknowns(unknowns, rules, at)),
             (AlarmKind.GHOST_PURCHASE, await _ghosts(tx)),
         ):
             for one in current:
@@ -102,9 +107,9 @@ async def watch_losses(database: Database, clock: Clock) -> Watched:
     last = at.date() + timedelta(days=1)
     raised = ended = 0
     async with database.transaction() as tx:
-        rules = await alarm_looks.rules_of_sites(tx)
         standing = await alarm_looks.not_over(tx)
         counted = await reports.masters(tx, last - timedelta(days=LOSS_NIGHTS), last)
+        rules = await alarm_looks.rules_of_sites(tx)
         holding = []
         for one in counted:
             found = look_at_loss(one.master_wh, one.circuits_wh, rules[one.site_id].rules)
@@ -131,15 +136,21 @@ async def keep_alarms(database: Database, clock: Clock) -> None:
         await asyncio.sleep(WATCH_EVERY_S)
 
 
-async def _meters(tx: Transaction, rules: dict[int, KnownRules], at: datetime) -> list[_At]:
+def _meters(
+    looks: Sequence[tuple[int, int, MeterLook]], rules: dict[int, KnownRules], at: datetime
+) -> list[_At]:
     return [
         _At(found, meter_id=meter_id)
-        for meter_id, site_id, look in await alarm_looks.meter_looks(tx)
+        for meter_id, site_id, look in looks
         for found in look_at_meter(look, rules[site_id].rules, at)
     ]
 
 
-async def _gateways(tx: Transaction, rules: dict[int, KnownRules], at: datetime) -> list[_At]:
+def _gateways(
+    looks: Sequence[tuple[int, int, datetime | None, datetime | None]],
+    rules: dict[int, KnownRules],
+    at: datetime,
+) -> list[_At]:
     return [
         _At(
             look_at_gateway(
@@ -147,13 +158,17 @@ async def _gateways(tx: Transaction, rules: dict[int, KnownRules], at: datetime)
             ),
             gateway_id=gateway_id,
         )
-        for gateway_id, site_id, down_since, up_since in await alarm_looks.gateway_looks(tx)
+        for gateway_id, site_id, down_since, up_since in looks
     ]
 
 
-async def _unknowns(tx: Transaction, rules: dict[int, KnownRules], at: datetime) -> list[_At]:
+def _unknowns(
+    looks: Sequence[tuple[UUID, int, int, datetime, str]],
+    rules: dict[int, KnownRules],
+    at: datetime,
+) -> list[_At]:
     found = []
-    for command_id, meter_id, site_id, since, state in await alarm_looks.open_unknowns(tx):
+    for command_id, meter_id, site_id, since, state in looks:
         if _is_long(since, rules[site_id].rules, at):
             detail = f"its outcome is {state} since {since:%Y-%m-%d %H:%M} UTC"
             finding = Finding(AlarmKind.UNKNOWN_TOO_LONG, Turn.RISES, detail)

@@ -47,7 +47,7 @@ _NO_COPY_OF_ANOTHER_LIFE: LiteralString = """
                 SELECT epoch FROM sale WHERE sale.sale_id = next.sale_id))))"""
 # of a purchase, which such a setting would let in once more.
 _NO_COPY_OF_A_PURCHASE: LiteralString = """
-    NOT (next.details ->> 'kind' = ANY(%(resets)s) AND EXISTS (SELECT FROM attempt
+    NOT (coalesce(next.details ->> 'kind' = ANY(%(resets)s), false) AND EXISTS (SELECT FROM attempt
         WHERE attempt.meter_id = next.meter_id AND attempt.kind IN ('top_up', 'burn')
             AND attempt.sent_at > %(dead_by)s))"""
 

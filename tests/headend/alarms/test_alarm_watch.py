@@ -8,13 +8,14 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from headend.domain.alarms import AlarmKind, AlarmRules, AlarmState
+from headend.domain.alarms import AlarmKind, AlarmRules, AlarmState, MeterLook
 from headend.domain.problems import Problem
 from headend.domain.reconciliation import DifferenceKind, Finding
 from headend.services.alarm_watch import watch
 from headend.services.tending import Tending
 from headend.store import alarm_looks, alarms, line_events, people, readings, reconcile, work_orders
 from headend.store.alarms import Alarm, AlarmFilter
+from headend.store.database import Transaction
 from protocols.reading import Origin, Quantity, Reading
 from tests.headend.house import TestClock
 from tests.headend.ledger.shop import Shop
@@ -59,6 +60,30 @@ class Watcher:
 @pytest.fixture
 def watcher(shop: Shop) -> Watcher:
     return Watcher(shop)
+
+
+async def test_a_site_that_comes_during_a_look_is_looked_at(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its meters were there and its rules were not: the whole watch met a fault."""
+    look = alarm_looks.meter_looks
+
+    async def meanwhile(tx: Transaction) -> list[tuple[int, int, MeterLook]]:
+        async with watcher.shop.transaction() as other:
+            site_id = await other.value(
+                "INSERT INTO site (name, time_zone, night_opens, night_closes) SELECT 'new',"
+                " time_zone, night_opens, night_closes FROM site LIMIT 1 RETURNING site_id"
+            )
+            await other.execute(
+                "UPDATE meter SET site_id = %s, room_id = NULL WHERE meter_id = %s",
+                site_id,
+                watcher.shop.meters[0],
+            )
+        return await look(tx)
+
+    monkeypatch.setattr(alarm_looks, "meter_looks", meanwhile)
+    await watcher.look(remaining_credit=1_900)
+    assert await watcher.watch() == (1, 0)
 
 
 async def test_low_credit_comes_in_two_steps_and_goes_with_the_top_up(watcher: Watcher) -> None:

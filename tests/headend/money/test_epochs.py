@@ -272,6 +272,11 @@ async def test_no_copy_that_may_be_under_way_meets_the_other_life(
                 claimed = await queue.claim(tx, [s.ids["M1"]], at, in_flight_s_max=in_flight_s)
             return None if claimed is None else claimed.kind
 
+        again = await s.sell(200)
+        assert await next_kind(30.0, 0.0) is CommandKind.TOP_UP, "it waits for nothing"
+        await s.open_sender()
+        await s.reaches(again, S.CONFIRMED)
+        await s.kill_sender()
         cleared = await clear(s)
         assert await next_kind(30.0, 0.0) is None, "the purchase may still be doubled"
         assert await next_kind(30.0, 31.0) is CommandKind.CONFIGURE
