@@ -128,7 +128,9 @@ async def a_room_is_sold_fifty_yuan(walk: Walk) -> None:
     after = street.shop.look()
     assert after.purchase_count == before.purchase_count + 1
     assert after.total_purchased_fen == before.total_purchased_fen + 5000
-    proof = await page.locator("main table tbody tr").all_inner_texts()
+    rows = page.locator("main table tbody tr")
+    await expect(rows.nth(1)).to_be_visible()
+    proof = await rows.all_inner_texts()
     assert [re.findall(r"\d[\d.,]*", row) for row in proof[:2]] == [
         [str(before.purchase_count), str(after.purchase_count)],
         [yuan(before.total_purchased_fen), yuan(after.total_purchased_fen)],
