@@ -229,7 +229,15 @@ def _clock(drift_s: int | None, drift_s_max: int) -> Finding:
     if drift_s is None:
         return Finding(K.CLOCK_WRONG, Turn.HOLDS)
     turn = below(-abs(drift_s), -drift_s_max - 1, -drift_s_max // 2)
-    return Finding(K.CLOCK_WRONG, turn, f"its clock is {drift_s} s ahead of the wall clock")
+    way = "ahead of" if drift_s > 0 else "behind"
+    return Finding(K.CLOCK_WRONG, turn, f"its clock is {_span(abs(drift_s))} {way} the wall clock")
+
+
+def _span(seconds: int) -> str:
+    """In the one unit that matters."""
+    if seconds >= 2 * 86_400:
+        return f"{seconds // 86_400} days"
+    return f"{seconds // 60} min" if seconds >= 600 else f"{seconds} s"
 
 
 def _kwh(wh: int) -> str:

@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from starlette.datastructures import FormData
 
 from headend.domain.problems import Problem
@@ -267,6 +268,11 @@ def _environment(language: str) -> Environment:
     made.install_gettext_translations(  # type: ignore[attr-defined]  # the extension adds it
         texts.translations(language), newstyle=True
     )
+
+    @pass_context
+    def told_here(context: Context, text: str) -> str:
+        return texts.on_the_wall(told.told(text, language), context["zone"])
+
     made.filters |= {
         "yuan": texts.yuan,
         "yuan_plain": texts.yuan_plain,
@@ -275,7 +281,7 @@ def _environment(language: str) -> Environment:
         "kwh_exact": texts.kwh_exact,
         "fen_x5": texts.fen_x5,
         "rate_word": lambda name: words.said(Rate(name), language),
-        "told": lambda text: told.told(text, language),
+        "told": told_here,
         "word": lambda value: words.said(value, language),
         "state_word": lambda name: words.said(RoomState(name), language),
     }
@@ -307,6 +313,7 @@ def rendered(template: str, visitor: Visitor, services: Services, view: object =
             since=since,
             between=between,
             local=local,
+            zone=zone,
             version=services.version,
         )
     )

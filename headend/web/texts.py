@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from datetime import datetime, timedelta, tzinfo
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
@@ -20,6 +21,8 @@ from babel.messages.pofile import read_po
 
 LANGUAGES: Final = ("zh", "en")
 LOCALES: Final = Path(__file__).parent / "locales"
+# An instant within a stored sentence, in either language.
+_INSTANT: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)(?: UTC|\uff08UTC\uff09)")
 
 
 @functools.cache
@@ -99,6 +102,15 @@ def fen_x5(exact: int) -> str:
 def local(at: datetime | None, zone: tzinfo, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
     """An instant on the wall clock of a zone."""
     return "–" if at is None else at.astimezone(zone).strftime(pattern)
+
+
+def on_the_wall(text: str, zone: tzinfo) -> str:
+    """A sentence with its instants of UTC as the wall clock of a zone shows them."""
+
+    def shown(found: re.Match[str]) -> str:
+        return local(datetime.fromisoformat(f"{found[1]}+00:00"), zone, "%Y-%m-%d %H:%M")
+
+    return _INSTANT.sub(shown, text)
 
 
 def age(elapsed: timedelta, language: str) -> str:

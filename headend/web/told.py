@@ -39,6 +39,11 @@ CLAUSES: Final = (
     N_("no line of it is up since %(at)s UTC"),
     N_("its relay is open and %(watts)s W flow"),
     N_("its clock is %(seconds)s s ahead of the wall clock"),
+    N_("its clock is %(seconds)s s behind the wall clock"),
+    N_("its clock is %(minutes)s min ahead of the wall clock"),
+    N_("its clock is %(minutes)s min behind the wall clock"),
+    N_("its clock is %(days)s days ahead of the wall clock"),
+    N_("its clock is %(days)s days behind the wall clock"),
     N_("its outcome is %(state)s since %(at)s UTC"),
     # gateways, headend/services/dial_ins.py: why a line is down, or a meter silent
     N_("DTU %(name)s has not dialled in"),

@@ -6,6 +6,7 @@ import ast
 import enum
 import re
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from babel.messages.extract import extract_from_dir
@@ -23,7 +24,7 @@ from headend.domain.reconciliation import DifferenceKind
 from headend.domain.roles import Permission, Role
 from headend.domain.rooms import RoomState
 from headend.domain.supply import Rule
-from headend.web import texts, words
+from headend.web import texts, told, words
 from protocols.card_image import CardReason
 from protocols.reading import Origin
 
@@ -142,6 +143,17 @@ def test_a_share_is_never_rounded_up_to_whole() -> None:
     assert texts.permille(99_999, 100_000) == "99.99 %"
     assert texts.permille(1, 1) == "100.00 %"
     assert texts.permille(0, 0) == "–"
+
+
+@pytest.mark.parametrize(
+    ("language", "shown"),
+    [("en", "nothing heard since 2026-11-28 01:30"), ("zh", "2026-11-28 01:30")],
+)
+def test_an_instant_in_a_sentence_is_of_the_wall_clock_here(language: str, shown: str) -> None:
+    said = told.told("nothing heard since 2026-11-27 17:30 UTC", language)
+    here = texts.on_the_wall(said, ZoneInfo("Asia/Shanghai"))
+    assert shown in here
+    assert "UTC" not in here
 
 
 @pytest.mark.parametrize(

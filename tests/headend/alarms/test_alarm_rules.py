@@ -18,6 +18,7 @@ from headend.domain.alarms import (
     look_at_gateway,
     look_at_meter,
 )
+from headend.web.told import told
 
 NOW = datetime(2026, 3, 20, 2, 0, tzinfo=UTC)
 K, T = AlarmKind, Turn
@@ -59,6 +60,26 @@ def turns(look: MeterLook) -> dict[AlarmKind, Turn]:
 )
 def test_what_a_look_says(changed: dict[str, object], kind: AlarmKind, turn: Turn) -> None:
     assert turns(replace(FINE, **changed))[kind] is turn  # type: ignore[arg-type]  # of the table
+
+
+@pytest.mark.parametrize(
+    ("drift_s", "said"),
+    [
+        (400, "its clock is 400 s ahead of the wall clock"),
+        (-400, "its clock is 400 s behind the wall clock"),
+        (-7_300, "its clock is 121 min behind the wall clock"),
+        (-21_813_990, "its clock is 252 days behind the wall clock"),
+        (200_000, "its clock is 2 days ahead of the wall clock"),
+    ],
+)
+def test_a_wrong_clock_is_said_as_people_say_it(drift_s: int, said: str) -> None:
+    (found,) = [
+        one
+        for one in look_at_meter(replace(FINE, drift_s=drift_s), AlarmRules(), NOW)
+        if one.kind is K.CLOCK_WRONG
+    ]
+    assert found.detail == said
+    assert told(said, "zh") != said
 
 
 @pytest.mark.parametrize(
