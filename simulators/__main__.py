@@ -230,9 +230,12 @@ def dial(  # noqa: PLR0917  each option is one, typer wants them so
 @app.command()
 def terminal(  # noqa: PLR0917  each option is one, typer wants them so
     meters: Annotated[list[str], typer.Option(help="TYPE:UNITS behind it, as of `line`.")],
-    dial_in: Annotated[str, typer.Option(help="The head-end's port: HOST:PORT.")],
     name: Annotated[str, typer.Option(help="Its name, the registration of a site file.")],
     secret_file: Annotated[Path, typer.Option(help="The file with its credential of 16 bytes.")],
+    dial_in: Annotated[str, typer.Option(help="The head-end's port: HOST:PORT.")] = "",
+    pty: Annotated[
+        Path | None, typer.Option(help="On a serial wire instead: the head-end's end appears here.")
+    ] = None,
     cards: Annotated[Path, typer.Option(help="Folder of the cards.")] = Path("cards"),
     cap_key_file: Annotated[
         Path | None, typer.Option(help="Its key for caps, 32 hex digits; else it sells none alone.")
@@ -242,13 +245,16 @@ def terminal(  # noqa: PLR0917  each option is one, typer wants them so
     """A recharge terminal with a keyboard: tap cards, buy, pull its network. `help` says how."""
     from simulators.line_command import LineWish, WrongWish
     from simulators.rf_terminal import RfTerminal
+    from simulators.serial_terminal import SerialTerminal
     from simulators.terminal_window import Window, keyboard, run_window
 
+    if (pty is None) == (not dial_in):
+        _fail(EXIT_USAGE, "say where: either --dial-in HOST:PORT or --pty PATH")
     host, _, port = dial_in.rpartition(":")
     try:
         wish = LineWish.parse(
             meters=meters,
-            pty=None,
+            pty=pty,
             tcp=dial_in,
             baud=9600,
             bits=10,
@@ -263,17 +269,18 @@ def terminal(  # noqa: PLR0917  each option is one, typer wants them so
         _fail(EXIT_USAGE, str(error))
 
     async def serve(wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        box = RfTerminal(
-            bus,
-            name=name,
-            secret=secret,
-            host=host,
-            port=int(port),
-            now_s=time.time,
-            meters={one.meter.number: unit for unit, one in bus.units.items()},
-            cap_keys={} if key is None else {1: key},
-            timing=wish.timing,
-        )
+        given: dict[str, Any] = {
+            "name": name,
+            "secret": secret,
+            "now_s": time.time,
+            "meters": {one.meter.number: unit for unit, one in bus.units.items()},
+            "cap_keys": {} if key is None else {1: key},
+            "timing": wish.timing,
+        }
+        if pty is None:
+            box = RfTerminal(bus, host=host, port=int(port), **given)
+        else:
+            box = SerialTerminal(pty, bus, **given)
         typing = run_window(Window(box, cards, typer.echo), keyboard(), typer.echo)
         ends = {asyncio.create_task(typing), asyncio.create_task(wait())}
         await box.plug()

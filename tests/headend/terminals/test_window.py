@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -64,16 +65,45 @@ async def test_somebody_plays_the_tenant(at: Whole, tmp_path: Path) -> None:
     assert not await window.typed("quit")
 
 
-async def test_the_program_dials_in_and_ends_with_quit(at: Whole, tmp_path: Path) -> None:
-    await at.terminal.unplug()
-    (tmp_path / "secret").write_bytes(SECRET + b"\n")
-    child = await asyncio.create_subprocess_exec(
+async def started(folder: Path, *where: str) -> Process:
+    """`python -m simulators terminal`, with a keyboard of the test's."""
+    (folder / "secret").write_bytes(SECRET + b"\n")
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "simulators", "terminal", "--meters", "ddsy:1-2", "--name", "T1"),
-        *("--dial-in", f"127.0.0.1:{at.terminal.port}", "--secret-file", str(tmp_path / "secret")),
-        *("--cards", str(tmp_path / "pocket")),
+        *(*where, "--secret-file", str(folder / "secret"), "--cards", str(folder / "pocket")),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def test_the_program_on_a_serial_wire_is_welcomed(at: Whole, tmp_path: Path) -> None:
+    await at.terminal.unplug()
+    wire = tmp_path / "ttyT1"
+    child = await started(tmp_path, "--pty", str(wire))
+    services = at.head_end.services
+    assert services.lines.lines["L1"].line.is_up is False
+    async with services.database.transaction() as tx:
+        await tx.execute("UPDATE gateway SET device = %s WHERE name = 'G1'", str(wire))
+    await at.head_end.reload()
+    assert await services.lines.lines["L1"].wait_up(60)
+    (session,) = services.lines.dial_ins.sessions()
+    assert session["address"] == str(wire)
+    await asyncio.wait_for(child.communicate(b"quit\n"), 60)
+    assert child.returncode == 0
+
+
+@pytest.mark.parametrize("where", [(), ("--dial-in", "127.0.0.1:1", "--pty", "/tmp/tty")])
+async def test_a_terminal_is_in_one_place(tmp_path: Path, where: tuple[str, ...]) -> None:
+    child = await started(tmp_path, *where)
+    _, told = await asyncio.wait_for(child.communicate(), 60)
+    assert child.returncode == 2
+    assert b"either --dial-in HOST:PORT or --pty PATH" in told
+
+
+async def test_the_program_dials_in_and_ends_with_quit(at: Whole, tmp_path: Path) -> None:
+    await at.terminal.unplug()
+    child = await started(tmp_path, "--dial-in", f"127.0.0.1:{at.terminal.port}")
     assert child.stdin is not None
     line = at.head_end.services.lines.lines["L1"]
     assert await line.wait_up(60)
