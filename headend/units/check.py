@@ -18,7 +18,9 @@ from random import Random
 from typing import Final, TypeVar
 
 from headend.domain.cards import CardKnown, CardWhy, judge_card
+from headend.units.broken import Broken
 from headend.units.check_cards import AREA, KitKeys, foreign_card, fresh_card, on_reader
+from headend.units.check_notes import examine_notes
 from headend.units.closed import ClosedUnit
 from headend.units.golden import GOLDEN
 from headend.units.unit_messages import record_of
@@ -45,10 +47,6 @@ class Finding:
     detail: str = ""
 
 
-class _Broken(Exception):
-    """A rule is not kept; says how."""
-
-
 class Examination:
     """All rules over one unit."""
 
@@ -70,6 +68,7 @@ class Examination:
             ("wrong meter, wrong customer and counts 0, -1, +2 are told", self._contexts),
             ("a blank card is told, a foreign card is not touched", self._strangers),
             ("pulled at every command, old or new, never mixed", self._pulled),
+            ("what a terminal writes is on its own card, whole or not at all", self._notes),
             ("10,000 calls without growth", self._growth),
             ("no network", self._network),
             ("no secret in a log", self._secrets),
@@ -82,7 +81,7 @@ class Examination:
             for name, rule in rules:
                 try:
                     yield Finding(name, True, rule())
-                except _Broken as broken:
+                except Broken as broken:
                     yield Finding(name, False, str(broken))
                 except CardError as error:
                     yield Finding(name, False, f"{type(error).__name__}: {error}")
@@ -95,12 +94,12 @@ class Examination:
     def _golden(self) -> str:
         golden = self._golden_images()
         if not golden:
-            raise _Broken("the unit brings none")
+            raise Broken("the unit brings none")
         for record, image in golden:
             if self._do(self._unit.parse(image)) != (record, Seal.GOOD):
-                raise _Broken(f"image {image.hex()[:16]}… is read as something else")
+                raise Broken(f"image {image.hex()[:16]}… is read as something else")
             if self._do(self._unit.image(record)) != image:
-                raise _Broken(f"image {image.hex()[:16]}… is made otherwise")
+                raise Broken(f"image {image.hex()[:16]}… is made otherwise")
         return f"{len(golden)} images"
 
     def _golden_images(self) -> list[tuple[CardRecord, bytes]]:
@@ -118,17 +117,17 @@ class Examination:
             record = self._record()
             image = self._do(self._unit.image(record))
             if self._do(self._unit.parse(image)) != (record, Seal.GOOD):
-                raise _Broken(f"a {record.kind.name.lower()} record comes back as another")
+                raise Broken(f"a {record.kind.name.lower()} record comes back as another")
         return f"{ROUND_TRIPS} records"
 
     def _same_bytes(self) -> str:
         record = self._record()
         first = self._do(self._unit.image(record))
         if self._do(self._unit.image(record)) != first:
-            raise _Broken("two images of one record differ")
+            raise Broken("two images of one record differ")
         other = replace(record, amount_fen=record.amount_fen + 1)
         if self._do(self._unit.image(other)) == first:
-            raise _Broken("two amounts have one image")
+            raise Broken("two amounts have one image")
         return ""
 
     def _bad_mac(self) -> str:
@@ -139,7 +138,7 @@ class Examination:
             changed[at] ^= 1 << self._chance.randrange(8)
             told = self._do(self._unit.parse(bytes(changed)))
             if told is not None and told[1] is Seal.GOOD and told[0] != record:
-                raise _Broken(f"byte {at} was changed, and its record is called good")
+                raise Broken(f"byte {at} was changed, and its record is called good")
         return f"{len(image)} bytes"
 
     # --- cards ---
@@ -165,7 +164,7 @@ class Examination:
         ):
             no = judge_card(seen, wish)
             if (None if no is None else no.why) is not told:
-                raise _Broken(f"{told} expected, {no} found")
+                raise Broken(f"{told} expected, {no} found")
         return ""
 
     def _strangers(self) -> str:
@@ -180,12 +179,12 @@ class Examination:
                 except expected:
                     card.inserted_again()
                 else:
-                    raise _Broken("a card that is not the unit's was used")
+                    raise Broken("a card that is not the unit's was used")
         for card in (blank, foreign):
             if card is not None and card.writes:
-                raise _Broken("a card that is not the unit's was written")
+                raise Broken("a card that is not the unit's was written")
             if isinstance(card, LogicCard) and card.tries_min < 2:
-                raise _Broken("a card has fewer than two tries left")
+                raise Broken("a card has fewer than two tries left")
         return ""
 
     def _pulled(self) -> str:
@@ -203,19 +202,22 @@ class Examination:
                 card.inserted_again()
                 seen = self._do(self._unit.read(), card)
                 if seen.record not in (old, new) or seen.seal is not Seal.GOOD:
-                    raise _Broken(f"pulled at command {at}, neither is there") from None
+                    raise Broken(f"pulled at command {at}, neither is there") from None
                 states.add(seen.record == new)
                 if self._do(self._unit.write(new), card).record != new:
-                    raise _Broken(f"pulled at command {at}, it is not finished") from None
+                    raise Broken(f"pulled at command {at}, it is not finished") from None
                 self._do(self._unit.write(old), card)
             else:
                 card.inserted_again()
                 if isinstance(card, LogicCard) and card.tries_min < 2:
-                    raise _Broken("a card has fewer than two tries left")
+                    raise Broken("a card has fewer than two tries left")
                 if states != {True, False}:
-                    raise _Broken("no command decides between old and new")
+                    raise Broken("no command decides between old and new")
                 return f"{at} commands"
-        raise _Broken(f"more than {COMMANDS_MAX} commands for one write")
+        raise Broken(f"more than {COMMANDS_MAX} commands for one write")
+
+    def _notes(self) -> str:
+        return examine_notes(self._unit, self._do, self._ours, self._record())
 
     # --- the program ---
 
@@ -241,7 +243,7 @@ class Examination:
             finally:
                 tracemalloc.stop()
         if grown > GROWTH_BYTES_MAX:
-            raise _Broken(f"it grew by {grown} bytes")
+            raise Broken(f"it grew by {grown} bytes")
         return f"{max(grown, 0) // 1024} KiB"
 
     def _network(self) -> str:
@@ -251,7 +253,7 @@ class Examination:
         self._do(self._unit.parse(bytes(48)))
         pid = self._raw.process.pid
         if Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
-            raise _Broken("its program shares our network")
+            raise Broken("its program shares our network")
         return "its program has a network of its own, with nothing in it"
 
     def _without_sockets(self) -> None:
@@ -268,13 +270,13 @@ class Examination:
         finally:
             socket.socket = kept  # type: ignore[misc]
         if opened:
-            raise _Broken("it opens a socket")
+            raise Broken("it opens a socket")
 
     def _secrets(self) -> str:
         secrets = [key.hex() for key in self._keys.roots.values()] + self._keys.made
         for line in self._log.lines:
             if any(secret in line for secret in secrets):
-                raise _Broken("a log line holds a secret")
+                raise Broken("a log line holds a secret")
         return f"{len(self._log.lines)} lines"
 
     # --- tools ---
