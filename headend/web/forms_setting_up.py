@@ -71,6 +71,8 @@ def gateway_tables(form: Form, visitor: Visitor) -> str | None:
     options: dict[str, str] = {}
     if kind is GatewayKind.DTU and form.get("dialect") not in ("", TRANSPARENT):
         options["dialect"] = form.get("dialect")
+    if kind is GatewayKind.TERMINAL and form.get("device"):
+        values["device"] = form.get("device")  # on a serial wire; else it dials in
     if kind in (GatewayKind.ACREL_GATEWAY, GatewayKind.TERMINAL):
         options["secret"] = _needed(form, visitor, "option")
     baud = _number(form, visitor, "baud", least=min(BAUDS), most=max(BAUDS), usual=9600)

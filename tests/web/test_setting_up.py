@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +17,10 @@ from headend.domain.site_file import parse_site_file
 from headend.services import sign_in
 from headend.store import people
 from protocols.catalog import load_meter_types
+from simulators.serial_terminal import SerialTerminal
 from simulators.tcp_slave import TcpLine
 from tests.headend.house import line_of
+from tests.headend.terminals.whole import SECRET
 from tests.web.shop import PASSWORD, Browser, Shop, open_shop
 from tests.web.test_vend import form_of, proved
 
@@ -189,6 +192,31 @@ async def test_what_is_wrong_is_said_beside_its_field_and_nothing_is_added(
             said = 'role="alert"' if beside == "form" else f'id="{beside}-error"'
             assert said in answer.text, (wrong, answer.text)
         assert not any(m.known.site == HOUSE for m in shop.services.lines.meters.values())
+
+
+async def test_a_recharge_terminal_on_a_serial_wire(dsn: str, tmp_path: Path) -> None:
+    """Named at the desk with its device; with none it is waited for until it calls."""
+    wire, secret = tmp_path / "ttyT1", tmp_path / "T1.secret"
+    secret.write_bytes(SECRET)
+    async with open_shop(dsn, tmp_path) as shop, new_wire("ddsy:1") as converter:
+        box = SerialTerminal(
+            wire, converter.line.bus, name="T1", secret=SECRET, now_s=time.time, meters={}
+        )
+        await box.plug()
+        try:
+            manager = await shop.browser(Role.MANAGER)
+            await founded(manager, converter)
+            typed = {"kind": "terminal", "option": f"file:{secret}"}
+            for name, registration, device in (("kiosk", "T1", str(wire)), ("gate", "T2", "")):
+                more = {"name": name, "registration": registration, "device": device}
+                answer = await manager.post(f"{AT}/gateway", **(typed | more))
+                assert answer.status_code == 303, answer.text
+            lines = shop.services.lines.lines
+            assert await lines["kiosk"].wait_up(30)
+            assert "ttyT1" in (await manager.get(f"{AT}/file")).text
+            assert not lines["gate"].line.is_up
+        finally:
+            await box.unplug()
 
 
 async def test_only_who_may_see_all_properties_founds_one(dsn: str, tmp_path: Path) -> None:
