@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import httpx
@@ -108,10 +108,14 @@ class Told(Problem):
             self.kind = CATALOG[code][0]
         self._sentences = {"en": english, "zh": chinese}
 
-    def text(self, language: str) -> str:
+    def text(self, language: str, tell: Callable[[str], str] | None = None) -> str:
         """The sentence the head-end wrote."""
         told = getattr(self, "_sentences", None)
-        return told["zh" if language.startswith("zh") else "en"] if told else super().text(language)
+        return (
+            told["zh" if language.startswith("zh") else "en"]
+            if told
+            else super().text(language, tell)
+        )
 
 
 def _problem(response: httpx.Response) -> Problem:

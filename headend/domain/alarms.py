@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from headend.domain.money import yuan
+
 
 class AlarmKind(enum.Enum):
     """What an alarm is about; the value is its code everywhere."""
@@ -167,9 +169,9 @@ def look_at_meter(look: MeterLook, rules: AlarmRules, now: datetime) -> Iterator
         (K.VERY_LOW_CREDIT, rules.very_low_credit_fen),
     ):
         turn = below(credit_fen, threshold_fen, threshold_fen + CREDIT_BAND_FEN)
-        yield Finding(kind, turn, f"remaining credit {_yuan(credit_fen)} yuan")
+        yield Finding(kind, turn, f"remaining credit {yuan(credit_fen)} yuan")
     turn = below(credit_fen, -rules.arrears_fen - 1, 0)
-    yield Finding(K.ARREARS, turn, f"arrears of {_yuan(-(credit_fen or 0))} yuan")
+    yield Finding(K.ARREARS, turn, f"arrears of {yuan(-(credit_fen or 0))} yuan")
     silent = now - look.heard_at
     offline = silent > timedelta(minutes=rules.meter_offline_min)
     detail = f"nothing heard since {look.heard_at:%Y-%m-%d %H:%M} UTC"
@@ -242,10 +244,3 @@ def _span(seconds: int) -> str:
 
 def _kwh(wh: int) -> str:
     return f"{wh / 1_000:.1f}"
-
-
-def _yuan(amount_fen: int | None) -> str:
-    if amount_fen is None:
-        return "–"
-    sign = "-" if amount_fen < 0 else ""
-    return f"{sign}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d}"

@@ -18,6 +18,7 @@ from headend.domain.ledger import (
     Operation,
     Transfer,
 )
+from headend.domain.money import yuan
 
 K = AccountKind
 _TAKERS: Final = (K.TILL, K.CHANNEL)
@@ -114,15 +115,18 @@ def may_not_ask(
     Two accounts of one person are one person. An amount that is no whole number is out of range.
     """
     if type(amount_fen) is not int or not AMOUNT_FEN_MIN <= amount_fen <= AMOUNT_FEN_MAX:
+        asked = yuan(amount_fen) if type(amount_fen) is int else repr(amount_fen)
         return NotBooked(
             BooksWhy.AMOUNT_OUT_OF_RANGE,
-            f"{AMOUNT_FEN_MIN} to {AMOUNT_FEN_MAX} fen, not {amount_fen}",
+            f"{yuan(AMOUNT_FEN_MIN)} to {yuan(AMOUNT_FEN_MAX)} yuan, not {asked}",
         )
     if operation not in EVERYDAY:
         if not reason.strip():
             return NotBooked(BooksWhy.REASON_NEEDED, operation.value)
         if amount_fen > SECOND_PERSON_ABOVE_FEN and approved_by is None:
-            return NotBooked(BooksWhy.SECOND_PERSON_NEEDED, f"above {SECOND_PERSON_ABOVE_FEN} fen")
+            return NotBooked(
+                BooksWhy.SECOND_PERSON_NEEDED, f"above {yuan(SECOND_PERSON_ABOVE_FEN)} yuan"
+            )
     if approved_by is not None and (
         approved_by.person == asked_by.person or approved_by.operator_id == asked_by.operator_id
     ):

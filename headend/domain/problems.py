@@ -8,7 +8,7 @@ changes once published; sentences may.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from headend.domain.problem_kinds import Kind
 from headend.domain.sentences import GENERAL
@@ -62,10 +62,13 @@ class Problem(Exception):
         self.facts = facts
         super().__init__(self.text("en"))
 
-    def text(self, language: str) -> str:
-        """The sentence in "zh" or (anything else) English."""
+    def text(self, language: str, tell: Callable[[str], str] | None = None) -> str:
+        """The sentence in "zh" or (anything else) English; `tell` says its detail in it."""
         template = self.chinese if language.startswith("zh") else self.english
-        sentence = template.format(**self.facts)
+        facts = dict(self.facts)
+        if tell is not None and "detail" in facts:
+            facts["detail"] = tell(str(facts["detail"]))
+        sentence = template.format(**facts)
         # A detail may bring its own full stop.
         return sentence.replace("..", ".").replace("。。", "。").replace(".。", "。")
 

@@ -11,6 +11,8 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from headend.domain.money import yuan
+
 
 class DifferenceKind(enum.Enum):
     """Why a meter and the books differ."""
@@ -128,7 +130,7 @@ def _detail(kind: DifferenceKind, count: int | None, fen: int | None) -> str:
         part
         for part in (
             "" if count is None else f"{count:+d} purchases",
-            "" if fen is None else f"{fen:+d} fen",
+            "" if fen is None else f"{'+' if fen > 0 else ''}{yuan(fen)} yuan",
         )
         if part
     )

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from headend.domain.commands import CommandKind
 from headend.domain.friendly_hours import Calendar
 from headend.domain.limits import TOGGLE_GAP
+from headend.domain.money import yuan
 
 # One missed night makes a balance too old: the payment of yesterday may not be in it.
 CREDIT_AGE_MAX = timedelta(hours=24)
@@ -219,7 +220,7 @@ def _implausible(meter: MeterFacts, rules: CutRules, _now: datetime) -> str | No
     if rules.cut_below_fen is None or meter.credit_fen is None:
         return None
     if meter.credit_fen < -rules.arrears_fen_max:
-        return f"arrears of {-meter.credit_fen} fen cannot be true"
+        return f"arrears of {yuan(-meter.credit_fen)} yuan cannot be true"
     return None
 
 
@@ -227,7 +228,7 @@ def _enough_credit(meter: MeterFacts, rules: CutRules, _now: datetime) -> str | 
     if rules.cut_below_fen is None or meter.credit_fen is None:
         return None
     if meter.credit_fen + meter.overdraft_fen >= rules.cut_below_fen:
-        return f"{meter.credit_fen} fen remain"
+        return f"{yuan(meter.credit_fen)} yuan remain"
     return None
 
 

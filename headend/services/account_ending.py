@@ -18,6 +18,7 @@ from headend.domain.clock import Clock
 from headend.domain.commands import Rejected, Why
 from headend.domain.customers import Person
 from headend.domain.ledger import SECOND_PERSON_ABOVE_FEN
+from headend.domain.money import yuan
 from headend.services.account_opening import customer_for
 from headend.services.case_work import (
     Asked,
@@ -147,7 +148,7 @@ async def _agreed(tx: Transaction, clock: Clock, case: Case, given: Confirmation
         raise Untaken(
             Stopped(
                 CaseWhy.CHANGED,
-                f"credit {plan.credit_fen} fen, balance {plan.balance_fen} fen",
+                f"credit {yuan(plan.credit_fen)} yuan, balance {yuan(plan.balance_fen)} yuan",
             )
         )
     return plan
@@ -184,7 +185,9 @@ async def _close(
         )
     if plan.needs_second_person and till.approver_id is None:
         # It will be asked for once the meter is cleared: then nobody could go back any more.
-        raise Untaken(Rejected(Why.SECOND_PERSON_NEEDED, f"above {SECOND_PERSON_ABOVE_FEN} fen"))
+        raise Untaken(
+            Rejected(Why.SECOND_PERSON_NEEDED, f"above {yuan(SECOND_PERSON_ABOVE_FEN)} yuan")
+        )
     ordered = await services.orders.configure(
         tx,
         ConfigureOrder(

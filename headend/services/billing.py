@@ -28,6 +28,7 @@ from headend.domain.billing import (
 from headend.domain.books import BooksWhy, NotBooked, may_not_ask
 from headend.domain.charging import FEN, Cost, Point, booked_fen, cost_of
 from headend.domain.ledger import AMOUNT_FEN_MAX, Operation
+from headend.domain.money import yuan
 from headend.domain.tariffs import Book
 from headend.services.books import asker
 from headend.store import accounts, alarms, charges, ledger, money_modes, sales, tariff_places
@@ -258,7 +259,7 @@ async def _post(
     carried = await charges.carry(tx, meter.meter_id)
     amount_fen, left = booked_fen(carried, line.cost.total_fen_x5)
     if abs(amount_fen) > AMOUNT_FEN_MAX:
-        raise CannotBill(f"a day of {amount_fen} fen cannot be true")
+        raise CannotBill(f"a day of {yuan(amount_fen)} yuan cannot be true")
     transfer_id: UUID | None = None
     if amount_fen:
         transfer_id = uuid5(_TRANSFERS, f"{meter.meter_id}/{line.day.isoformat()}/{seq}")
@@ -336,7 +337,7 @@ async def correct(tx: Transaction, wish: CorrectionWish, at: datetime) -> Charge
     second = None if wish.approver_id is None else await asker(tx, wish.approver_id)
     refused = may_not_ask(Operation.CORRECTION, abs(wish.amount_fen), wish.reason, by, second)
     if refused is None and not wish.amount_fen:
-        refused = NotBooked(BooksWhy.AMOUNT_OUT_OF_RANGE, "0 fen")
+        refused = NotBooked(BooksWhy.AMOUNT_OUT_OF_RANGE, "0.00 yuan")
     if refused is not None:
         return refused
     cost = Cost((), 0)

@@ -25,6 +25,7 @@ from headend.domain.books import (
 )
 from headend.domain.clock import Clock
 from headend.domain.ledger import Operation, Phase, Transfer
+from headend.domain.money import yuan
 from headend.store import accounts, ledger, people
 from headend.store.accounts import Account
 from headend.store.database import Transaction
@@ -168,7 +169,7 @@ async def _forbidden(
     if debit.kind not in MAY_GO_BELOW_ZERO:
         available_fen = await accounts.available_fen(tx, debit.account_id)
         if available_fen < wish.amount_fen:
-            return NotBooked(BooksWhy.BALANCE_TOO_LOW, f"{available_fen} fen are available")
+            return NotBooked(BooksWhy.BALANCE_TOO_LOW, f"{yuan(available_fen)} yuan are available")
     return None
 
 

@@ -14,6 +14,7 @@ from headend.domain.card_issues import CardIssue, IssueState
 from headend.domain.cards import TWO_PERSONS
 from headend.domain.clock import Clock
 from headend.domain.commands import Rejected, Why
+from headend.domain.money import yuan
 from headend.services.cards import CardDesk
 from headend.store import cards
 from headend.store.cards import NewIssue
@@ -109,7 +110,7 @@ def _amounts_refused(wish: BearerWish) -> Rejected | None:
         return Rejected(Why.AMOUNT_OUT_OF_RANGE, "a preset card carries an amount, no other")
     amounts = (wish.amount_fen, wish.alarm_1_fen, wish.alarm_2_fen)
     if not all(0 <= fen <= AMOUNT_FEN_MAX for fen in amounts):
-        return Rejected(Why.AMOUNT_OUT_OF_RANGE, f"0 to {AMOUNT_FEN_MAX} fen")
+        return Rejected(Why.AMOUNT_OUT_OF_RANGE, f"0 to {yuan(AMOUNT_FEN_MAX)} yuan")
     return None
 
 

@@ -9,6 +9,7 @@ from headend.domain.card_issues import CardIssue
 from headend.domain.cards import CardNo, CardWhy
 from headend.domain.commands import CommandState, Rejected, Why
 from headend.domain.ledger import SECOND_PERSON_ABOVE_FEN
+from headend.domain.money import yuan
 from headend.domain.purchases import Sale, SaleState
 from headend.services import settling
 from headend.services.settling import Proof
@@ -69,6 +70,7 @@ def second_person(amount_fen: int, operator_id: int, approver_id: int | None) ->
         return Rejected(Why.SAME_PERSON)
     if amount_fen > SECOND_PERSON_ABOVE_FEN and approver_id is None:
         return Rejected(
-            Why.SECOND_PERSON_NEEDED, f"{amount_fen} fen are more than {SECOND_PERSON_ABOVE_FEN}"
+            Why.SECOND_PERSON_NEEDED,
+            f"{yuan(amount_fen)} yuan are more than {yuan(SECOND_PERSON_ABOVE_FEN)}",
         )
     return None

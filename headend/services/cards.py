@@ -21,6 +21,7 @@ from headend.domain.ledger import (
     AMOUNT_FEN_MAX,
     AMOUNT_FEN_MIN,
 )
+from headend.domain.money import yuan
 from headend.domain.purchases import Sale, SaleState
 from headend.services.card_sales import IN_FLIGHT, again, give, land, second_person
 from headend.services.orders import Orders
@@ -136,7 +137,7 @@ class CardDesk:
         if not (
             type(wish.amount_fen) is int and AMOUNT_FEN_MIN <= wish.amount_fen <= AMOUNT_FEN_MAX
         ):
-            return Rejected(Why.AMOUNT_OUT_OF_RANGE, f"{wish.amount_fen} fen")
+            return Rejected(Why.AMOUNT_OUT_OF_RANGE, f"{yuan(wish.amount_fen)} yuan")
         if wish.kind is CardKind.MAKE_UP:
             return second_person(wish.amount_fen, wish.operator_id, wish.approver_id)
         return None
@@ -159,7 +160,9 @@ class CardDesk:
         kind = await self._kind(tx, unit, wish)
         held = await accounts.balance(tx, customer.account_id)
         if held.available_fen < wish.amount_fen:
-            return Rejected(Why.NOT_PAID, f"{held.available_fen} fen of {wish.amount_fen}")
+            return Rejected(
+                Why.NOT_PAID, f"{yuan(held.available_fen)} yuan of {yuan(wish.amount_fen)}"
+            )
         sale_id = uuid5(wish.issue_id, "sale")
         await sales.open_sale(
             tx,
@@ -318,8 +321,8 @@ class CardDesk:
         if verdict is not Verdict.APPLIED:
             reason = (
                 f"the meter shows count {after.purchase_count} and total "
-                f"{after.total_purchased_fen} fen, which is not {sale.amount_fen} fen under "
-                f"{sale.purchase_count}"
+                f"{yuan(after.total_purchased_fen)} yuan, which is not {yuan(sale.amount_fen)} "
+                f"yuan under {sale.purchase_count}"
             )
             await sales.freeze(tx, sale.meter_id, reason, at)
             return False

@@ -15,6 +15,7 @@ from uuid import UUID
 from headend.domain.books import NotBooked
 from headend.domain.cases import Case, CaseKind, Seen, Step, Stopped
 from headend.domain.commands import FINAL, Command, CommandState, Rejected
+from headend.domain.money import yuan
 from headend.services import meter_exchange
 from headend.services.account_ending import credit_before_clearing, settle_closure
 from headend.services.account_opening import sell_credit
@@ -147,7 +148,8 @@ class CaseKeeper:
         if opened and (seen.purchase_count or seen.total_purchased_fen):
             return (
                 f"meter {meter.known.name} shows count {seen.purchase_count} and "
-                f"{seen.total_purchased_fen} fen after it was opened: accept it or find out why"
+                f"{yuan(seen.total_purchased_fen)} yuan after it was opened: accept it or find "
+                "out why"
             )
         if opened:
             await begin_epoch(tx, case, self._services.clock)

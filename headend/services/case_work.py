@@ -17,6 +17,7 @@ from headend.domain.cases import Case, CaseKind, CaseWhy, Seen, Step, Stopped
 from headend.domain.clock import Clock
 from headend.domain.commands import FINAL, CommandState, Rejected, Why
 from headend.domain.ledger import SECOND_PERSON_ABOVE_FEN, AccountKind, Operation
+from headend.domain.money import yuan
 from headend.services import books
 from headend.services.books import Wish
 from headend.services.looks import Looked, MeterAtWork, Missed
@@ -167,7 +168,7 @@ async def _first_look(
         return seen
     # An exchange is settled when the new meter answers, and nobody can be asked then.
     if abs(seen.credit_fen or 0) > SECOND_PERSON_ABOVE_FEN and asked.approver_id is None:
-        detail = f"above {SECOND_PERSON_ABOVE_FEN} fen"
+        detail = f"above {yuan(SECOND_PERSON_ABOVE_FEN)} yuan"
         raise Untaken(Rejected(Why.SECOND_PERSON_NEEDED, detail))
     return seen
 
@@ -228,7 +229,7 @@ async def not_quiet(tx: Transaction, meter_id: int, *, frozen_is_fine: bool) -> 
         return Stopped(CaseWhy.CASE_OPEN, str(other.case_id))
     sale = await sales.open_of_meter(tx, meter_id)
     if sale is not None:
-        detail = f"a sale of {sale.amount_fen} fen under count {sale.purchase_count} is open"
+        detail = f"a sale of {yuan(sale.amount_fen)} yuan under count {sale.purchase_count} is open"
         return Stopped(CaseWhy.SALES_STAND_STILL, detail)
     open_states = frozenset(CommandState) - FINAL
     flying = await commands.listing(tx, meter_ids=[meter_id], states=open_states, limit=1)

@@ -9,6 +9,7 @@ from headend.domain.books import Booked, BooksWhy, NotBooked, may_not_ask
 from headend.domain.clock import Clock
 from headend.domain.customers import Customer
 from headend.domain.ledger import Operation
+from headend.domain.money import yuan
 from headend.services import books
 from headend.services.books import Wish, asker
 from headend.store import accounts, debts, ledger
@@ -76,7 +77,9 @@ async def repay(
         now = await debts.find(tx, debt.debt_id)
         left_fen = 0 if now is None else now.left_fen
         if left_fen < wish.amount_fen:
-            return NotBooked(BooksWhy.AMOUNT_OUT_OF_RANGE, f"{left_fen} fen of this debt are left")
+            return NotBooked(
+                BooksWhy.AMOUNT_OUT_OF_RANGE, f"{yuan(left_fen)} yuan of this debt are left"
+            )
         paid = await books.payment(tx, wish, clock, meter_id=meter_id)
         if isinstance(paid, NotBooked):
             return paid

@@ -21,6 +21,7 @@ from headend.domain.commands import (
     Why,
 )
 from headend.domain.ledger import SECOND_PERSON_ABOVE_FEN
+from headend.domain.money import yuan
 from headend.domain.purchases import Sale
 from headend.services import settling
 from headend.services.settling import Decision, Proof
@@ -193,7 +194,7 @@ def _second_person(sale: Sale | None, operator_id: int, approver_id: int | None)
         return None
     return Rejected(
         Why.SECOND_PERSON_NEEDED,
-        f"{sale.amount_fen} fen are more than {SECOND_PERSON_ABOVE_FEN}",
+        f"{yuan(sale.amount_fen)} yuan are more than {yuan(SECOND_PERSON_ABOVE_FEN)}",
     )
 
 

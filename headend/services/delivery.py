@@ -1,8 +1,7 @@
 """One claimed command carried to its meter: looked at, sent once, looked at again, settled.
 
-Before the intent is committed nothing has left, and the command goes back into the queue whatever
-happens. After it anything may have happened: whatever is not proved at once is unknown, and only a
-later look tells (services/resolver.py).
+Before the intent is committed nothing has left, and the command goes back into the queue. After it
+anything may have happened: what is not proved at once is unknown (services/resolver.py).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from gateways.turns import Priority
 from headend.domain.clock import Clock
 from headend.domain.commands import SWITCHING, Command, CommandKind, CommandState
 from headend.domain.limits import HardLimits, may_toggle_at
+from headend.domain.money import yuan
 from headend.services import settling
 from headend.services.chips import Chips
 from headend.services.conversations import Done, Trace, order
@@ -66,10 +66,11 @@ LastCheck: TypeAlias = Callable[[Transaction, Command, Evidence], Awaitable[Held
 
 async def no_open_sale(tx: Transaction, command: Command, before: Evidence) -> Held | None:
     """The last check where no other is given: a meter with money on its way is not cut."""
-    if command.kind is not CommandKind.CUT:
-        return None
-    sale = await sales.open_of_meter(tx, command.meter_id)
-    return None if sale is None else Held(f"{sale.amount_fen} fen are on their way into this meter")
+    if command.kind is CommandKind.CUT:
+        sale = await sales.open_of_meter(tx, command.meter_id)
+        if sale is not None:
+            return Held(f"{yuan(sale.amount_fen)} yuan are on their way into this meter")
+    return None
 
 
 class Stopped(Exception):

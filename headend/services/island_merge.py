@@ -19,6 +19,7 @@ from headend.domain.islands import (
     SoldAs,
     judge_island,
 )
+from headend.domain.money import yuan
 from headend.domain.problems import Problem
 from headend.domain.purchases import Sale, SaleState
 from headend.services.cards import CardDesk
@@ -168,7 +169,7 @@ class IslandMerge:
     ) -> None:
         at = self._clock.now()
         detail = (
-            f"terminal {terminal}, record {sale.sequence}: {sale.amount_fen} fen under "
+            f"terminal {terminal}, record {sale.sequence}: {yuan(sale.amount_fen)} yuan under "
             f"{sale.purchase_count} to meter {sale.meter_number}"
         )
         await terminals.add_clash(

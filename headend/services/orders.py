@@ -23,6 +23,7 @@ from headend.domain.commands import (
 )
 from headend.domain.counts import Doubt, next_count
 from headend.domain.ledger import AMOUNT_FEN_MAX, AMOUNT_FEN_MIN
+from headend.domain.money import yuan
 from headend.services.switch_orders import SwitchOrder, reused, switch_many
 from headend.store import (
     account_cases,
@@ -115,10 +116,7 @@ class Orders:
         if refused is not None:
             return refused
         if not _is_sellable(order.amount_fen):
-            return Rejected(
-                Why.AMOUNT_OUT_OF_RANGE,
-                f"{order.amount_fen} fen is not between {AMOUNT_FEN_MIN} and {AMOUNT_FEN_MAX}",
-            )
+            return _out_of_range(order.amount_fen)
         customer = await accounts.customer_of_meter(tx, order.meter_id, at)
         if customer.closed_at is not None:
             return Rejected(Why.ACCOUNT_CLOSED)
@@ -127,7 +125,8 @@ class Orders:
             return count
         held = await accounts.balance(tx, customer.account_id)
         if held.available_fen < order.amount_fen:
-            return Rejected(Why.NOT_PAID, f"{held.available_fen} fen of {order.amount_fen}")
+            paid = f"{yuan(held.available_fen)} yuan of {yuan(order.amount_fen)}"
+            return Rejected(Why.NOT_PAID, paid)
         sale_id = uuid5(order.command_id, "sale")
         await sales.open_sale(
             tx,
@@ -200,7 +199,9 @@ class Orders:
         if details["kind"] in RESETS_COUNTS:
             sale = await sales.open_of_meter(tx, order.meter_id)
             if sale is not None:
-                return Rejected(Why.SALE_OPEN, f"{sale.amount_fen} fen under {sale.purchase_count}")
+                return Rejected(
+                    Why.SALE_OPEN, f"{yuan(sale.amount_fen)} yuan under {sale.purchase_count}"
+                )
         return await self._give(
             tx,
             NewCommand(
@@ -264,7 +265,9 @@ class Orders:
             return stopped
         sale = await sales.open_of_meter(tx, meter_id)
         if sale is not None:
-            return Rejected(Why.SALE_OPEN, f"{sale.amount_fen} fen under {sale.purchase_count}")
+            return Rejected(
+                Why.SALE_OPEN, f"{yuan(sale.amount_fen)} yuan under {sale.purchase_count}"
+            )
         count = next_count(
             await sales.agreed_count(tx, meter_id), await sales.seen_count(tx, meter_id)
         )
@@ -284,3 +287,9 @@ class Orders:
 def _is_sellable(amount_fen: object) -> bool:
     """A whole number of fen, within what one sale may be. A bool is no amount."""
     return type(amount_fen) is int and AMOUNT_FEN_MIN <= amount_fen <= AMOUNT_FEN_MAX
+
+
+def _out_of_range(amount_fen: int) -> Rejected:
+    least, most = yuan(AMOUNT_FEN_MIN), yuan(AMOUNT_FEN_MAX)
+    detail = f"{yuan(amount_fen)} yuan is not between {least} and {most}"
+    return Rejected(Why.AMOUNT_OUT_OF_RANGE, detail)

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from headend.domain.clock import Clock
+from headend.domain.money import yuan
 from headend.domain.problems import Problem
 from headend.services import seals
 from headend.services.backup_file import BackupReader
@@ -209,7 +210,7 @@ async def _examine(database: Database, opened: Opened) -> Examined:
         if getattr(facts, name) != opened.facts.get(name)
     ]
     if facts.balance_sum_fen != 0:
-        faults.append(f"the balances sum to {facts.balance_sum_fen} fen and not to zero")
+        faults.append(f"the balances sum to {yuan(facts.balance_sum_fen)} yuan and not to zero")
     ours = load_migrations()
     for version, name, digest in facts.migrations:
         if version not in ours or ours[version].sha256 != digest:

@@ -14,6 +14,7 @@ from headend.domain.clock import Clock
 from headend.domain.commands import Accepted, Command, Rejected
 from headend.domain.deductions import Split, Terms, over_the_limit_fen, split
 from headend.domain.ledger import AMOUNT_FEN_MAX, AMOUNT_FEN_MIN, AccountKind, Operation
+from headend.domain.money import yuan
 from headend.services import books
 from headend.services.books import Wish
 from headend.services.orders import Orders, TopUpOrder
@@ -62,7 +63,8 @@ async def sell(
                 # Before anything is divided by it.
                 return NotBooked(
                     BooksWhy.AMOUNT_OUT_OF_RANGE,
-                    f"{AMOUNT_FEN_MIN} to {AMOUNT_FEN_MAX} fen, not {wish.amount_fen}",
+                    f"{yuan(AMOUNT_FEN_MIN)} to {yuan(AMOUNT_FEN_MAX)} yuan, not "
+                    f"{yuan(wish.amount_fen)}",
                 )
             terms = await terms_of(tx, wish.meter_id, clock.now())
             parts = part(wish.amount_fen, terms, from_balance=wish.from_balance)
@@ -124,13 +126,15 @@ async def _pay(tx: Transaction, wish: SaleWish, clock: Clock) -> None:
 
 def _check(wish: SaleWish, parts: Split, terms: Terms) -> None:
     if parts.credit_fen < 1:
-        taken = f"{parts.fee_fen + parts.repaid_fen} of {wish.amount_fen} fen"
+        taken = f"{yuan(parts.fee_fen + parts.repaid_fen)} of {yuan(wish.amount_fen)} yuan"
         raise _NotSold(AgainstTerms(TermsWhy.EATEN_UP, taken))
     if wish.credit_fen_shown not in (None, parts.credit_fen):
-        changed = f"{parts.credit_fen} fen go into the meter, not {wish.credit_fen_shown}"
+        changed = (
+            f"{yuan(parts.credit_fen)} yuan go into the meter, not {yuan(wish.credit_fen_shown)}"
+        )
         raise _NotSold(AgainstTerms(TermsWhy.CHANGED, changed))
     if over_fen := over_the_limit_fen(parts.credit_fen, terms):
-        limit = f"{over_fen} fen above {terms.hoarding_limit_fen} fen"
+        limit = f"{yuan(over_fen)} yuan above {yuan(terms.hoarding_limit_fen)} yuan"
         raise _NotSold(AgainstTerms(TermsWhy.HOARDING, limit))
 
 

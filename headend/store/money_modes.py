@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from psycopg.types.json import Jsonb
 
 from headend.domain.charging import Point
+from headend.domain.money import yuan
 from headend.domain.tariffs import Rate
 from headend.store.database import Transaction
 
@@ -161,4 +162,4 @@ async def money_in_meter(tx: Transaction, meter_id: int) -> str:
     credit_fen, has_sale = row or (None, False)
     if has_sale:
         return "a sale that has not landed"
-    return f"{credit_fen} fen" if credit_fen is not None and credit_fen > 0 else ""
+    return f"{yuan(credit_fen)} yuan" if credit_fen is not None and credit_fen > 0 else ""

@@ -16,6 +16,7 @@ from headend.services.services import Services
 from headend.store import account_files as stored
 from headend.web.auth import Seller, Viewer
 from headend.web.common import Asked
+from headend.web.told import said
 
 router = APIRouter(prefix="/api/v1/accounts", tags=["accounts"])
 
@@ -86,8 +87,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
                 "row": one.row,
                 "column": one.column,
                 "code": one.problem.code,
-                "text_en": one.problem.text("en"),
-                "text_zh": one.problem.text("zh"),
+                "text_en": said(one.problem, "en"),
+                "text_zh": said(one.problem, "zh"),
             }
             for one in plan.mistakes[:MISTAKES_SHOWN]
         ],

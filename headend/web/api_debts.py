@@ -13,6 +13,7 @@ from headend.domain.books import NotBooked
 from headend.domain.customers import Customer
 from headend.domain.deductions import SHARE_PERMILLE_MAX
 from headend.domain.ledger import AMOUNT_FEN_MAX
+from headend.domain.money import yuan
 from headend.domain.problems import Problem
 from headend.domain.roles import Caller
 from headend.services import debts as service
@@ -113,7 +114,9 @@ async def book(
         )
         if isinstance(done, NotBooked):
             raise refusal(done, customer_no)
-        await _tell(services, tx, decider, "debt-booked", f"{customer_no}: {wish.amount_fen} fen")
+        await _tell(
+            services, tx, decider, "debt-booked", f"{customer_no}: {yuan(wish.amount_fen)} yuan"
+        )
     return debt_record(done)
 
 

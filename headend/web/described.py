@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from headend.domain.problems import Problem
 from headend.web.edits import VERSION_NEEDED
+from headend.web.told import said
 
 EXAMPLES: Final = Path(__file__).parent / "api_examples.json"
 METHODS: Final = ("get", "put", "post", "delete")
@@ -51,9 +52,9 @@ def problem_record(problem: Problem, language: str) -> dict[str, Any]:
     return {
         "type": f"urn:headend:problem:{problem.code}",
         "code": problem.code,
-        "title": problem.text(language),
-        "title_en": problem.text("en"),
-        "title_zh": problem.text("zh"),
+        "title": said(problem, language),
+        "title_en": said(problem, "en"),
+        "title_zh": said(problem, "zh"),
         "status": problem.kind.http_status,
     }
 

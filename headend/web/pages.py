@@ -56,6 +56,7 @@ from headend.web import (
 )
 from headend.web.desk import Form, PageProblem, SignInFirst, Visitor
 from headend.web.pages_sign_in import SignInView
+from headend.web.told import said
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ async def _page_problem(request: Request, error: Exception) -> Response:
 
 def problem_page(visitor: Visitor, services: Services, problem: Problem) -> Response:
     """One sentence and the way out."""
-    view = {"sentence": problem.text(visitor.language), "code": problem.code}
+    view = {"sentence": said(problem, visitor.language), "code": problem.code}
     return desk.show("problem.html", visitor, services, view, status=problem.kind.http_status)
 
 

@@ -23,6 +23,7 @@ from headend.web import desk
 from headend.web.api_accounts import NAME_MAX, exported
 from headend.web.common import Asked
 from headend.web.desk import Form, PageProblem, Seller, Visitor
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -74,7 +75,7 @@ async def upload(request: Request, services: Asked, seller: Seller) -> Response:
     try:
         await account_sheets.read(content)
     except Problem as problem:
-        form.wrong("file", problem.text(seller.language))
+        form.wrong("file", said(problem, seller.language))
         view = UploadView(form=form)
         return desk.show("account_files.html", seller, services, view, status=422)
     file_id = uuid4()
@@ -139,6 +140,6 @@ async def confirm(services: Asked, seller: Seller, file_id: UUID) -> Response:
                     same=done.same,
                 )
     except Problem as problem:
-        form.wrong("form", problem.text(seller.language))
+        form.wrong("form", said(problem, seller.language))
         return await _show(services, seller, file_id, form, status=422)
     return desk.go(f"/account-files/{file_id}")

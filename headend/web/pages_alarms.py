@@ -26,6 +26,7 @@ from headend.store.reconcile import Difference
 from headend.web import desk, forms
 from headend.web.common import Asked
 from headend.web.desk import Decider, Form, Viewer, Visitor, meter_for
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -89,7 +90,7 @@ async def accept(request: Request, services: Asked, decider: Decider) -> Respons
         problem = Problem(refused.why.value, meter=meter.known.name, detail=refused.detail)
         form.wrong(
             "approver" if "person" in refused.why.value else "reason",
-            problem.text(decider.language),
+            said(problem, decider.language),
         )
         status = problem.kind.http_status
     view = await view_of(request, services, decider, form=form)

@@ -24,6 +24,7 @@ from headend.web import desk, forms
 from headend.web.common import Asked
 from headend.web.desk import Configurer, Decider, Form, Viewer, Visitor, meter_for
 from headend.web.pages_prices import date_of
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -100,10 +101,10 @@ async def correct(request: Request, services: Asked, decider: Decider, meter: st
     if isinstance(done, NotBooked):
         problem = Problem(done.why.value, meter=meter, detail=done.detail)
         form.wrong("approver" if "person" in done.why.value else "amount",
-                   problem.text(decider.language))  # fmt: skip
+                   said(problem, decider.language))  # fmt: skip
     else:
         problem = Problem("no-such-charge", meter=meter, detail=day.isoformat())
-        form.wrong("day", problem.text(decider.language))
+        form.wrong("day", said(problem, decider.language))
     return await _told(services, decider, meter, form)
 
 
@@ -137,5 +138,5 @@ async def mode(request: Request, services: Asked, configurer: Configurer, meter:
         assert is_platform == (form.get("mode") == "platform")
         return desk.go(f"/meters/{meter}/bill")
     problem = Problem(refused[0], meter=meter, detail=refused[1])
-    form.wrong("mode_reason", problem.text(configurer.language))
+    form.wrong("mode_reason", said(problem, configurer.language))
     return await _told(services, configurer, meter, form)

@@ -22,6 +22,7 @@ from headend.store.database import Transaction
 from headend.web import desk, forms
 from headend.web.common import Asked
 from headend.web.desk import Approver, Form, PageProblem, Switcher, Viewer, Visitor
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -94,7 +95,7 @@ async def plan(request: Request, services: Asked, switcher: Switcher, bulk_id: U
                 if isinstance(done, Job):
                     return desk.go(f"/bulk/{bulk_id}")
                 problem = Problem(done.why.value, meter="", detail=done.detail)
-                form.wrong("form", problem.text(switcher.language))
+                form.wrong("form", said(problem, switcher.language))
                 status = problem.kind.http_status
             seen = await bulk.preview(tx, wish, services.clock.now())
     view = PlanView(bulk_id=bulk_id, sites=_sites(services, switcher), form=form, seen=seen)
@@ -123,7 +124,7 @@ def _wish(services: Services, switcher: Visitor, bulk_id: UUID, form: Form) -> B
         for name in filter(None, names):
             meter = services.lines.meters.get(name)
             if meter is None or not switcher.caller.may_touch_meter(meter.known):
-                form.wrong("meters", Problem("no-such-meter", meter=name).text(switcher.language))
+                form.wrong("meters", said(Problem("no-such-meter", meter=name), switcher.language))
                 continue
             meter_ids.append(meter.known.meter_id)
     elif form.get("site") in _sites(services, switcher):
@@ -266,7 +267,7 @@ async def _answer(
     if isinstance(done, Job):
         return desk.go(f"/bulk/{bulk_id}")
     problem = Problem(done.why.value, meter="", detail=done.detail)
-    form.wrong("form", problem.text(visitor.language))
+    form.wrong("form", said(problem, visitor.language))
     async with services.database.transaction() as tx:
         view = await _view(services, tx, visitor, bulk_id, form)
     return desk.show("bulk_job.html", visitor, services, view, status=problem.kind.http_status)

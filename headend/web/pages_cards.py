@@ -29,7 +29,7 @@ from headend.web import api_cards, desk, forms
 from headend.web.common import Asked
 from headend.web.desk import Form, PageProblem, Reader, Seller, Taker, Viewer, Visitor, meter_for
 from headend.web.texts import N_
-from headend.web.told import told
+from headend.web.told import said
 from protocols.card_image import CardKind, CardReason
 
 router = APIRouter(include_in_schema=False)
@@ -158,7 +158,7 @@ async def begin(
     second = await forms.second_person(request, services, reader, form)
     if wish is not None and second.operator_id is None and _needs_two(wish.action):
         problem = Problem("second-person-needed", meter=meter, detail=wish.action)
-        form.wrong("approver", problem.text(reader.language))
+        form.wrong("approver", said(problem, reader.language))
     if not form.errors and not counter.works.has_desk(reader.operator_id):
         say = desk.gettext(reader)
         form.wrong("form", say("No reader of yours is there: start `headend card desk` first."))
@@ -265,12 +265,10 @@ async def _work_view(services: Services, visitor: Visitor, work_id: UUID) -> Wor
     return WorkView(
         work=found,
         title=ACTIONS[found.action],
-        sentence="" if found.problem is None else found.problem.text(visitor.language),
+        sentence="" if found.problem is None else said(found.problem, visitor.language),
         refused=""
         if no is None
-        else Problem(no, detail=told(done["refused_detail"], visitor.language)).text(
-            visitor.language
-        ),
+        else said(Problem(no, detail=done["refused_detail"]), visitor.language),
         meter_says=None if back is None else CardReason[back["reason"].upper()],
         amount_fen=done.get("amount_fen"),
         issue_id=issue_id,
@@ -314,7 +312,7 @@ async def _on_paper(
             return desk.go(f"/cards/of/{quote(meter, safe='')}")
         problem = Problem(told.why.value, meter=meter, detail=told.detail)
         beside = "approver" if told.why.value in _BESIDE_APPROVER else "what"
-        form.wrong(beside, problem.text(visitor.language))
+        form.wrong(beside, said(problem, visitor.language))
     view = await _meter_view(services, visitor, meter, uuid4(), form)
     return desk.show("card_meter.html", visitor, services, view, status=422)
 

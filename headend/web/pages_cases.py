@@ -34,6 +34,7 @@ from headend.web.common import Asked
 from headend.web.desk import Form, PageProblem, Viewer, Visitor, meter_for
 from headend.web.pages_accounts import number_of, person_of
 from headend.web.pages_opening import told
+from headend.web.told import said
 from protocols.catalog import load_meter_types
 from protocols.meter_type import Addressing
 
@@ -142,7 +143,7 @@ def _not_begun(form: Form, viewer: Visitor, outcome: Missed | Untold, meter: str
     if not isinstance(outcome, Missed):
         return told(form, viewer, outcome, meter)
     problem = Problem("meter-not-read", meter=meter, detail=outcome.detail)
-    form.wrong("form", problem.text(viewer.language))
+    form.wrong("form", said(problem, viewer.language))
     return problem.kind.http_status
 
 

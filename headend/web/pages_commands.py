@@ -23,6 +23,7 @@ from headend.web.common import Asked
 from headend.web.desk import Decider, Form, PageProblem, Taker, Viewer, Visitor
 from headend.web.stages import Stage, stages
 from headend.web.texts import N_
+from headend.web.told import said
 from protocols.exchange import Evidence
 from protocols.explain import explain
 
@@ -288,5 +289,5 @@ async def decide(request: Request, services: Asked, decider: Decider, command_id
 
 def _told(form: Form, visitor: Visitor, code: str, detail: str) -> int:
     problem = Problem(code, meter="", detail=detail)
-    form.wrong("approver" if "person" in code else "reason", problem.text(visitor.language))
+    form.wrong("approver" if "person" in code else "reason", said(problem, visitor.language))
     return problem.kind.http_status

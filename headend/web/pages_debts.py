@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from headend.domain.books import NotBooked
 from headend.domain.customers import Customer
 from headend.domain.ledger import AMOUNT_FEN_MAX
+from headend.domain.money import yuan
 from headend.domain.problems import Problem
 from headend.services import debts as services_of_debts
 from headend.services.books import Wish
@@ -24,6 +25,7 @@ from headend.web import desk, forms, texts
 from headend.web.common import Asked
 from headend.web.desk import Decider, Form, PageProblem, Seller, Viewer, Visitor
 from headend.web.pages_accounts import customer_for, shown
+from headend.web.told import said
 from protocols.settings import AlarmAmounts, BadSetting, OpenAccount, Prices, to_record
 
 router = APIRouter(include_in_schema=False)
@@ -55,7 +57,9 @@ async def book(request: Request, services: Asked, decider: Decider, customer_no:
         async with services.database.transaction() as tx:
             done = await services_of_debts.book(tx, customer, wish, services.clock)
             if not isinstance(done, NotBooked):
-                await _tell(services, tx, decider, "debt-booked", f"{customer_no}: {amount} fen")
+                await _tell(
+                    services, tx, decider, "debt-booked", f"{customer_no}: {yuan(amount)} yuan"
+                )
                 return desk.go(f"/accounts/{customer_no}")
         status = _told(form, decider, done, customer_no, "debt")
     return await shown(services, decider, customer_no, form, status=status)
@@ -75,7 +79,8 @@ async def _tell(
 
 def _told(form: Form, visitor: Visitor, told: NotBooked, whose: str, beside: str) -> int:
     problem = Problem(told.why.value, meter=whose, detail=told.detail)
-    form.wrong("approver" if "person" in told.why.value else beside, problem.text(visitor.language))
+    where = "approver" if "person" in told.why.value else beside
+    form.wrong(where, said(problem, visitor.language))
     return problem.kind.http_status
 
 
@@ -103,7 +108,7 @@ async def repay(request: Request, services: Asked, seller: Seller, debt_id: UUID
         mine = [one for one in held if one.closed_at is None]
         if not mine:
             problem = Problem("meter-has-no-customer", meter=customer.customer_no)
-            form.wrong("repay", problem.text(seller.language))
+            form.wrong("repay", said(problem, seller.language))
         elif not form.errors and amount is not None and transfer_id is not None:
             wish = Wish(transfer_id=transfer_id, amount_fen=amount, operator_id=seller.operator_id)
             done = await services_of_debts.repay(tx, debt, mine[0].meter_id, services.clock, wish)

@@ -42,6 +42,7 @@ from headend.store.sales import Freeze
 from headend.web import desk, forms, words
 from headend.web.common import Asked
 from headend.web.desk import Form, Reader, Switcher, Taker, Viewer, Visitor, meter_for
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -167,7 +168,7 @@ async def read(services: Asked, reader: Reader, meter: str) -> Response:
         form = Form()
         form.wrong(
             "read",
-            Problem("meter-not-read", meter=meter, detail=outcome.detail).text(reader.language),
+            said(Problem("meter-not-read", meter=meter, detail=outcome.detail), reader.language),
         )
         view = await _view(services, reader, meter, form=form)
         return desk.show("meter.html", reader, services, view, status=504)
@@ -209,7 +210,7 @@ async def switch(request: Request, services: Asked, switcher: Switcher, meter: s
                 if isinstance(outcome, Accepted):
                     return desk.go(f"/commands/{outcome.command.command_id}")
                 problem = Problem(outcome.why.value, meter=meter, detail=outcome.detail)
-        form.wrong("reason", problem.text(switcher.language))
+        form.wrong("reason", said(problem, switcher.language))
         status = problem.kind.http_status
     view = await _view(services, switcher, meter, form=form)
     return desk.show("meter.html", switcher, services, view, status=status)
@@ -241,7 +242,7 @@ async def refund(request: Request, services: Asked, taker: Taker, meter: str) ->
             return desk.go(f"/meters/{meter}")
         problem = Problem(done.why.value, meter=meter, detail=done.detail)
         beside = "approver" if "person" in done.why.value else "amount"
-        form.wrong(beside, problem.text(taker.language))
+        form.wrong(beside, said(problem, taker.language))
         status = problem.kind.http_status
     view = await _view(services, taker, meter, form=form)
     return desk.show("meter.html", taker, services, view, status=status)

@@ -19,6 +19,7 @@ from headend.web import desk, texts
 from headend.web.api_events import MAIL, MAIL_CHARS_MAX
 from headend.web.common import Asked
 from headend.web.desk import Form, Viewer, Visitor
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -67,7 +68,7 @@ async def keep(request: Request, services: Asked, viewer: Viewer) -> Response:
                 await letters.set_wish(tx, new)
                 return desk.go("/me/notices?done=kept")
         problem = Problem("changed-meanwhile")
-        form.wrong("form", problem.text(viewer.language))
+        form.wrong("form", said(problem, viewer.language))
         form = Form({**form.typed, "version": str(version)}, form.errors)
         status = problem.kind.http_status
     return _show(services, viewer, await _wish(services, viewer), form, status=status)

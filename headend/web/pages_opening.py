@@ -23,6 +23,7 @@ from headend.web import desk, forms
 from headend.web.common import Asked
 from headend.web.desk import Form, PageProblem, Seller, Visitor, meter_for
 from headend.web.pages_accounts import number_of, person_of
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -86,7 +87,7 @@ async def _show(
     if customer is not None and not form.errors:
         detail = f"{customer.customer_no} {customer.person.name}"
         problem = Problem("meter-has-customer", meter=name, detail=detail)
-        form.wrong("form", problem.text(seller.language))
+        form.wrong("form", said(problem, seller.language))
     view = OpeningView(
         case_id=case_id,
         meter=name,
@@ -146,5 +147,5 @@ def told(form: Form, visitor: Visitor, outcome: Untold, meter: str) -> int:
         beside = _BESIDE.get(outcome.why, "form")
     elif "person" in outcome.why.value:
         beside = "approver"
-    form.wrong(beside, problem.text(visitor.language))
+    form.wrong(beside, said(problem, visitor.language))
     return problem.kind.http_status

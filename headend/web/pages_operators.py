@@ -20,6 +20,7 @@ from headend.web import desk
 from headend.web.common import Asked
 from headend.web.desk import Administrator, Form, PageProblem, Visitor
 from headend.web.pages_sign_in import BAD
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -94,7 +95,7 @@ async def add(request: Request, services: Asked, administrator: Administrator) -
                     tx, made, password, services.clock, by=administrator.operator_id
                 )
                 return desk.go(f"/operators/{made.operator_id}")
-        form.wrong("name", Problem("name-taken", name=name).text(administrator.language))
+        form.wrong("name", said(Problem("name-taken", name=name), administrator.language))
     view = await _list_view(services, form)
     return desk.show("operators.html", administrator, services, view, status=422)
 

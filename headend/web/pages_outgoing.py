@@ -20,6 +20,7 @@ from headend.web import desk
 from headend.web.api_events import KNOWN, is_theirs
 from headend.web.common import Asked
 from headend.web.desk import Form, PageProblem, Subscriber, Visitor
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -87,7 +88,7 @@ async def subscribe(request: Request, services: Asked, visitor: Subscriber) -> R
         form.wrong("name", say("A name of 1 to 80 characters."))
     fault = url_fault(url[: URL_CHARS_MAX + 1], services.outgoing.hosts)
     if fault is not None:
-        form.wrong("url", Problem("bad-webhook", detail=fault).text(visitor.language))
+        form.wrong("url", said(Problem("bad-webhook", detail=fault), visitor.language))
     if unknown := sorted(set(kinds) - KNOWN):
         form.wrong(
             "kinds", say("“%s” is no kind of event: choose from the list.") % unknown[0][:40]

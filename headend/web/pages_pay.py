@@ -23,6 +23,7 @@ from headend.store.chains import Chain
 from headend.web import desk, forms
 from headend.web.common import Asked
 from headend.web.desk import Form, PageProblem, Seller, Viewer, Visitor, meter_for
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -81,7 +82,7 @@ async def take(request: Request, services: Asked, seller: Seller, payment_id: UU
             return desk.go(f"/payments/{payment_id}")
         code = "meter-money" if done.why.value == "wrong-accounts" else done.why.value
         problem = Problem(code, meter=meter.known.name, detail=done.detail)
-        form.wrong("amount", problem.text(seller.language))
+        form.wrong("amount", said(problem, seller.language))
         status = problem.kind.http_status
     view = await _form_view(services, seller, payment_id, meter.known.name, form)
     return desk.show("pay.html", seller, services, view, status=status)

@@ -16,6 +16,7 @@ from headend.web.common import Asked
 from headend.web.desk import PageProblem, Viewer
 from headend.web.pages_cases import MAY, case_shown, found_case
 from headend.web.texts import N_
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -42,7 +43,7 @@ async def add_photo(request: Request, services: Asked, viewer: Viewer, case_id: 
     title = form.get("title")[:80]
     if why := photos.refused(content):
         told_why = desk.gettext(viewer)(why)
-        form.wrong("photo", Problem("photo-refused", detail=told_why).text(viewer.language))
+        form.wrong("photo", said(Problem("photo-refused", detail=told_why), viewer.language))
         return await case_shown(services, viewer, case_id, form, status=422)
     media_type = photos.media_type_of(content)
     assert media_type is not None, "or it had been refused"

@@ -25,6 +25,7 @@ from headend.store.tariffs import Listed, StoredVersion, Tariff
 from headend.web import desk, forms, price_forms
 from headend.web.common import Asked
 from headend.web.desk import Configurer, Form, PageProblem, Viewer, Visitor
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -381,17 +382,14 @@ def date_of(form: Form, visitor: Visitor, name: str) -> date | None:
 def sentence(refused: NotDone, visitor: Visitor) -> str:
     """Why nothing was done, in the visitor's language."""
     problem = Problem(refused.why.value, detail=refused.detail, tariff=refused.detail)
-    return problem.text(visitor.language)
+    return said(problem, visitor.language)
 
 
 def sites_of(services: Services, visitor: Visitor) -> dict[str, KnownSite]:
     """The properties inside the visitor's scope, by name."""
     assert visitor.caller is not None
-    return {
-        name: site
-        for name, site in services.lines.sites.items()
-        if visitor.caller.may_touch(site.site_id)
-    }
+    sites = services.lines.sites.items()
+    return {name: site for name, site in sites if visitor.caller.may_touch(site.site_id)}
 
 
 def today_of(services: Services) -> date:

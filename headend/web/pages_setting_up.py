@@ -27,6 +27,7 @@ from headend.web import desk, forms_setting_up
 from headend.web.common import Asked
 from headend.web.desk import Configurer, Form, PageProblem, Visitor
 from headend.web.forms_setting_up import PARITIES, gateway_tables, meter_tables, property_tables
+from headend.web.told import said
 from protocols.catalog import load_meter_types
 from protocols.meter_type import Address
 from protocols.modbus import UNIT_MAX
@@ -84,7 +85,7 @@ async def found(request: Request, services: Asked, visitor: Configurer) -> Respo
         except SiteFileError as error:
             forms_setting_up.blame(form, visitor, error)
         except Problem as problem:
-            form.wrong("name", problem.text(visitor.language))
+            form.wrong("name", said(problem, visitor.language))
         else:
             await setting_up.until_known(services.lines, name)
             return desk.go(f"/setup/{quote(name)}/gateway")
@@ -170,7 +171,7 @@ async def _added(
     except SiteFileError as error:
         forms_setting_up.blame(form, visitor, error)
     except Problem as problem:
-        form.wrong("form", problem.text(visitor.language))
+        form.wrong("form", said(problem, visitor.language))
     else:
         return True
     return False

@@ -28,6 +28,7 @@ from headend.web import desk, forms
 from headend.web.common import Asked
 from headend.web.desk import Decider, Form, PageProblem, Viewer, Visitor
 from headend.web.texts import N_
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -81,7 +82,7 @@ async def _shown(
         found = await terminal_details(services, viewer.caller, terminal)
     except Problem as problem:
         raise PageProblem(viewer, problem) from problem
-    sentences = {one.clash_id: Problem(one.code).text(viewer.language) for one in found.clashes}
+    sentences = {one.clash_id: said(Problem(one.code), viewer.language) for one in found.clashes}
     view = TerminalView(found=found, sentences=sentences, form=form)
     return desk.show("terminal.html", viewer, services, view, status=status)
 
@@ -97,10 +98,10 @@ async def issue_cap(request: Request, services: Asked, decider: Decider, termina
     second = await forms.second_person(request, services, decider, form)
     if "approver" not in form.errors and second.operator is None:
         problem = Problem("second-person-needed", meter=terminal, detail="")
-        form.wrong("approver", problem.text(decider.language))
+        form.wrong("approver", said(problem, decider.language))
     elif second.operator is not None and second.operator.person == _person(decider):
         problem = Problem("same-person", meter=terminal, detail="")
-        form.wrong("approver", problem.text(decider.language))
+        form.wrong("approver", said(problem, decider.language))
     if form.errors or card_fen is None or total_fen is None or second.operator_id is None:
         return await _shown(services, decider, terminal, form, 422)
     service = _service(services)
@@ -117,7 +118,7 @@ async def issue_cap(request: Request, services: Asked, decider: Decider, termina
             )
         )
     except Problem as problem:
-        form.wrong("card_amount", problem.text(decider.language))
+        form.wrong("card_amount", said(problem, decider.language))
         return await _shown(services, decider, terminal, form, problem.kind.http_status)
     await service.send_cap(place.name)
     return desk.go(f"/terminals/{quote(terminal, safe='')}")
@@ -143,7 +144,7 @@ async def settle(
             clash_id, book=form.get("how") == "book", reason=why, by=decider.operator_id
         )
     except Problem as problem:
-        form.wrong(beside, problem.text(decider.language))
+        form.wrong(beside, said(problem, decider.language))
         return await _shown(services, decider, terminal, form, problem.kind.http_status)
     return desk.go(f"/terminals/{quote(terminal, safe='')}")
 

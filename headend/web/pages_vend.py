@@ -46,6 +46,7 @@ from headend.web.common import Asked
 from headend.web.desk import Form, PageProblem, Seller, Viewer, Visitor, meter_for
 from headend.web.stages import Stage, ended, in_the_dark, stages
 from headend.web.texts import yuan
+from headend.web.told import said
 from protocols.meter_type import Write
 
 router = APIRouter(include_in_schema=False)
@@ -176,7 +177,7 @@ async def take(request: Request, services: Asked, seller: Seller, command_id: UU
         return desk.go(f"/vend/{command_id}")
     problem = Problem(outcome.why.value, meter=meter.known.name, detail=outcome.detail)
     beside = "amount" if outcome.why.value in _BESIDE_AMOUNT else "form"
-    form.wrong(beside, problem.text(seller.language))
+    form.wrong(beside, said(problem, seller.language))
     return desk.show("vend_form.html", seller, services, view, status=problem.kind.http_status)
 
 
@@ -251,7 +252,7 @@ async def _blocked(
     frozen = await sales.frozen(tx, meter_id)
     if frozen is not None:
         problem = Problem("sales-frozen", meter=name, detail=frozen.reason)
-        return problem.text(seller.language)
+        return said(problem, seller.language)
     still_open = await sales.open_of_meter(tx, meter_id)
     if still_open is not None:
         say = desk.gettext(seller)

@@ -18,6 +18,7 @@ from headend.web import desk, forms, pages_alarms
 from headend.web.common import Asked
 from headend.web.desk import Form, PageProblem, Tender, Viewer, Visitor, meter_for
 from headend.web.edits import NUMBER_MAX
+from headend.web.told import said
 
 router = APIRouter(include_in_schema=False)
 
@@ -112,7 +113,9 @@ async def by_hand(request: Request, services: Asked, tender: Tender) -> Response
     title = forms.reason(form, tender)
     known = services.lines.meters.get(form.get("meter"))
     if known is None or not _tending(services, tender).operator_may(known.known.site_id):
-        form.wrong("meter", Problem("no-such-meter", meter=form.get("meter")).text(tender.language))
+        form.wrong(
+            "meter", said(Problem("no-such-meter", meter=form.get("meter")), tender.language)
+        )
     if form.errors:
         view = await _orders(services, tender, form=form)
         return desk.show("work_orders.html", tender, services, view, status=422)
@@ -172,7 +175,7 @@ async def _act(
     except Problem as problem:
         if problem.kind.http_status in (404, 503):
             raise PageProblem(tender, problem) from problem
-        return problem.kind.http_status, problem.text(tender.language)
+        return problem.kind.http_status, said(problem, tender.language)
     return None
 
 

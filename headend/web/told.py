@@ -11,9 +11,11 @@ import functools
 import re
 from typing import Final
 
+from headend.domain.problems import Problem
+from headend.web.details import DETAILS
 from headend.web.texts import N_, translations
 
-#: the clauses, the more special before the more general
+#: the clauses
 CLAUSES: Final = (
     # domain/supply.py: why a meter is spared
     N_("%(reason)s, until %(until)s"),
@@ -30,8 +32,8 @@ CLAUSES: Final = (
     N_("its balance is not known"),
     N_("its balance is dated in the future"),
     N_("its balance is %(hours)s h old"),
-    N_("%(fen)s fen remain"),
-    N_("arrears of %(fen)s fen cannot be true"),
+    N_("%(amount)s yuan remain"),
+    N_("arrears of %(amount)s yuan cannot be true"),
     # domain/alarms.py
     N_("remaining credit %(amount)s yuan"),
     N_("arrears of %(amount)s yuan"),
@@ -87,6 +89,8 @@ CLAUSES: Final = (
     N_("%(name)s: %(reason)s"),
 )
 _VALUE: Final = re.compile(r"%\((\w+)\)s")
+# Who says the most in its own words is meant.
+_BY_WEIGHT: Final = sorted((*CLAUSES, *DETAILS), key=lambda one: -len(_VALUE.sub("", one)))
 
 
 @functools.cache
@@ -99,11 +103,16 @@ def _pattern(clause: str) -> re.Pattern[str]:
     return re.compile(text, re.DOTALL)
 
 
+def said(problem: Problem, language: str) -> str:
+    """A problem's sentence with its detail, both in this language."""
+    return problem.text(language, lambda text: told(text, language))
+
+
 def told(text: str, language: str) -> str:
     """A stored clause in this language, the clauses within it too."""
     if language == "en" or not text:
         return text
-    for clause in CLAUSES:
+    for clause in _BY_WEIGHT:
         if found := _pattern(clause).fullmatch(text):
             values = {name: told(value, language) for name, value in found.groupdict().items()}
             said = translations(language).gettext(clause)

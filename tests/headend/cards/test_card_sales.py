@@ -287,7 +287,7 @@ async def test_a_purchase_from_elsewhere_is_not_taken_for_the_card(at: Counter) 
     await at.shop.read_once()
     assert await land_by_readings(at.shop.database, at.desk) == 0
     assert (await at.sale(issue)).state is SaleState.OPEN
-    assert "is not 5000 fen" in str(await at.frozen())
+    assert "is not 50.00 yuan" in str(await at.frozen())
     assert card
 
 

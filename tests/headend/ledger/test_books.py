@@ -74,14 +74,14 @@ async def test_two_refunds_cannot_both_have_the_last_money(shop: Shop) -> None:
     )
     assert sorted(isinstance(result, Booked) for result in results) == [False, True]
     (refused,) = (result for result in results if isinstance(result, NotBooked))
-    assert refused == NotBooked(BooksWhy.BALANCE_TOO_LOW, "0 fen are available")
+    assert refused == NotBooked(BooksWhy.BALANCE_TOO_LOW, "0.00 yuan are available")
 
 
 async def test_what_is_reserved_for_a_sale_is_not_paid_out(shop: Shop) -> None:
     await shop.pay(5_000)
     await shop.reserve(3_000)
     refused = await refund(shop, wish(shop, 2_001, reason="moved out"))
-    assert refused == NotBooked(BooksWhy.BALANCE_TOO_LOW, "2000 fen are available")
+    assert refused == NotBooked(BooksWhy.BALANCE_TOO_LOW, "20.00 yuan are available")
 
 
 async def test_an_amount_that_cannot_be_sold_is_refused(shop: Shop) -> None:

@@ -93,7 +93,7 @@ async def test_a_meter_ahead_freezes_its_sales_and_raises_one_alarm(shop: Shop) 
     await shop.meter_account()
     await shop.look(4, 12_000)
     assert await kinds(shop) == {shop.meters[0]: D.FOREIGN_PURCHASE}
-    assert "+1 purchases and +2000 fen" in (await frozen(shop) or "")
+    assert "+1 purchases and +20.00 yuan" in (await frozen(shop) or "")
     assert await kinds(shop) == {shop.meters[0]: D.FOREIGN_PURCHASE}
     async with shop.transaction() as tx:
         (alarm,) = await alarms.standing(tx)

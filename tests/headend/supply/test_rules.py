@@ -93,8 +93,8 @@ def test_each_rule_tells_its_facts() -> None:
     assert told(read_at=NOON - 25 * HOUR) == "stale-balance: its balance is 25 h old"
     assert told(read_at=None) == "stale-balance: its balance is not known"
     assert told(read_at=NOON + HOUR) == "stale-balance: its balance is dated in the future"
-    assert told(credit_fen=0) == "enough-credit: 0 fen remain"
-    assert told(credit_fen=-300, overdraft_fen=300) == "enough-credit: -300 fen remain"
+    assert told(credit_fen=0) == "enough-credit: 0.00 yuan remain"
+    assert told(credit_fen=-300, overdraft_fen=300) == "enough-credit: -3.00 yuan remain"
 
 
 def test_an_order_by_name_needs_no_arrears_but_keeps_every_rule_for_people() -> None:
