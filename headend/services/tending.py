@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from headend.domain.alarms import AlarmState
 from headend.domain.clock import Clock
 from headend.domain.problems import Problem
-from headend.domain.roles import Operator, Permission
+from headend.domain.roles import Operator, Permission, Scope
 from headend.store import alarms, people, work_orders
 from headend.store.alarms import Alarm
 from headend.store.database import Transaction
@@ -22,20 +21,16 @@ class Tending:
     operator: Operator
     clock: Clock
 
-    def operator_may(self, site_id: int) -> bool:
-        """Whether a site is in their scope."""
-        return self.operator.sites is None or site_id in self.operator.sites
-
     async def alarm(self, tx: Transaction, alarm_id: int) -> Alarm:
         """One alarm of their scope."""
-        found = await alarms.find(tx, alarm_id, self.operator.sites)
+        found = await alarms.find(tx, alarm_id, self.operator.scope)
         if found is None:
             raise Problem("no-such-alarm", alarm=alarm_id)
         return found
 
     async def work_order(self, tx: Transaction, work_order_id: int) -> WorkOrder:
         """One work order of their scope."""
-        found = await work_orders.find(tx, work_order_id, self.operator.sites)
+        found = await work_orders.find(tx, work_order_id, self.operator.scope)
         if found is None:
             raise Problem("no-such-work-order", work_order=work_order_id)
         return found
@@ -63,7 +58,7 @@ class Tending:
     ) -> Alarm:
         """Give it to somebody; "" is nobody."""
         found = await self._open_alarm(tx, alarm_id, version)
-        owner = await self._owner(tx, to, found.site_id)
+        owner = await self._owner(tx, to, found.site_id, found.building_id)
         _done(await alarms.assign(tx, alarm_id, owner, note, version=found.version))
         return await self.alarm(tx, alarm_id)
 
@@ -99,6 +94,7 @@ class Tending:
             meter_id=found.meter_id,
             gateway_id=found.gateway_id,
             alarm_id=alarm_id,
+            building_id=found.building_id,
         )
 
     async def open_order(
@@ -111,8 +107,9 @@ class Tending:
         meter_id: int | None = None,
         gateway_id: int | None = None,
         alarm_id: int | None = None,
+        building_id: int | None = None,
     ) -> WorkOrder:
-        """A work order by hand, or for an alarm."""
+        """A work order by hand, or for an alarm. `building_id`: where its meter is."""
         number = await work_orders.open_order(
             tx,
             site_id=site_id,
@@ -122,7 +119,7 @@ class Tending:
             meter_id=meter_id,
             gateway_id=gateway_id,
             alarm_id=alarm_id,
-            assigned_to=await self._owner(tx, to, site_id),
+            assigned_to=await self._owner(tx, to, site_id, building_id),
         )
         if number is None:
             raise Problem("has-work-order", alarm=alarm_id)
@@ -133,7 +130,7 @@ class Tending:
     ) -> WorkOrder:
         """Give it to somebody; "" is nobody."""
         found = await self._open_order(tx, work_order_id, version)
-        owner = await self._owner(tx, to, found.site_id)
+        owner = await self._owner(tx, to, found.site_id, found.building_id)
         by, at = self.operator.operator_id, self.clock.now()
         _done(
             await work_orders.assign(
@@ -174,27 +171,33 @@ class Tending:
             raise Problem("ended-already")
         return found
 
-    async def _owner(self, tx: Transaction, name: str, site_id: int | None) -> int | None:
+    async def _owner(
+        self, tx: Transaction, name: str, site_id: int | None, building_id: int | None
+    ) -> int | None:
         if not name:
             return None
         owner = await people.find_operator(tx, name)
-        if owner is None or not may_own(owner, site_id):
+        if owner is None or not may_own(owner, site_id, building_id):
             raise Problem("cannot-be-assigned", operator=name)
         return owner.operator_id
 
 
-def may_own(operator: Operator, site_id: int | None) -> bool:
-    """Whether somebody can be given an alarm or a work order of this site (None: of none)."""
+def may_own(operator: Operator, site_id: int | None, building_id: int | None) -> bool:
+    """Whether somebody can be given an alarm or a work order of this place (None: of none)."""
     if operator.disabled_at is not None or Permission.TEND not in operator.permissions:
         return False
-    return operator.sites is None or site_id in operator.sites
+    if site_id is None:
+        return operator.sites is None
+    return operator.scope.holds(site_id, building_id)
 
 
-def may_own_some(operator: Operator, sites: Collection[int] | None) -> bool:
-    """Whether somebody looks after alarms anywhere in these sites (None: all)."""
+def may_own_some(operator: Operator, scope: Scope) -> bool:
+    """Whether somebody may look after alarms in this scope: a list to choose from, no more."""
     if operator.disabled_at is not None or Permission.TEND not in operator.permissions:
         return False
-    return operator.sites is None or sites is None or not operator.sites.isdisjoint(sites)
+    if operator.sites is None or scope.sites is None or scope.buildings:
+        return True
+    return bool(operator.buildings) or not operator.sites.isdisjoint(scope.sites)
 
 
 def _same(asked: int | None, version: int) -> None:

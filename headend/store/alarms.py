@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, LiteralString
 from uuid import UUID
 
 from headend.domain.alarms import SEVERITY, AlarmKind, AlarmState, Severity
+from headend.domain.roles import Whose, scope_of
 from headend.store.database import Row, Transaction
 
 # What a person closed although its cause stood is raised anew after this if the cause still stands.
@@ -43,6 +43,7 @@ class Alarm:
     closed_reason: str | None
     at_risk_fen: int
     version: int
+    building_id: int | None  # of its meter
 
 
 _SUBJECT: LiteralString = (
@@ -131,13 +132,18 @@ _ALARM: LiteralString = """
         meter.name, room.name, alarm.gateway_id, gateway.name, alarm.command_id, alarm.detail,
         alarm.raised_at, alarm.last_seen_at, alarm.seen_count, alarm.acknowledged_at,
         seer.name, owner.name, alarm.note, alarm.cleared_at, closer.name, alarm.closed_reason,
-        coalesce(money_at_risk_fen(alarm.meter_id), 0), alarm.version
+        coalesce(money_at_risk_fen(alarm.meter_id), 0), alarm.version, room.building_id
     FROM alarm LEFT JOIN meter USING (meter_id)
     LEFT JOIN room ON room.room_id = meter.room_id
     LEFT JOIN gateway ON gateway.gateway_id = alarm.gateway_id
     LEFT JOIN operator AS seer ON seer.operator_id = alarm.acknowledged_by
     LEFT JOIN operator AS owner ON owner.operator_id = alarm.assigned_to
     LEFT JOIN operator AS closer ON closer.operator_id = alarm.closed_by"""
+
+
+# What is about no meter, or one in no building, belongs to whoever has its whole site.
+_SCOPE: LiteralString = """(%(sites)s::integer[] IS NULL OR alarm.site_id = ANY(%(sites)s)
+    OR room.building_id = ANY(%(buildings)s::integer[]))"""
 
 
 def _alarm(row: Row) -> Alarm:
@@ -166,24 +172,24 @@ def _alarm(row: Row) -> Alarm:
         closed_reason=row[21],
         at_risk_fen=row[22],
         version=row[23],
+        building_id=row[24],
     )
 
 
-async def standing(tx: Transaction, sites: Collection[int] | None = None) -> list[Alarm]:
-    """Every alarm that is not over, oldest first. `sites`: of these alone."""
+async def standing(tx: Transaction, whose: Whose = None) -> list[Alarm]:
+    """Every alarm that is not over, oldest first. `whose`: within this scope."""
     rows = await tx.rows(
-        _ALARM + " WHERE cleared_at IS NULL AND (%(sites)s::integer[] IS NULL"
-        " OR alarm.site_id = ANY(%(sites)s)) ORDER BY raised_at, alarm_id",
-        named={"sites": None if sites is None else list(sites)},
+        _ALARM + f" WHERE cleared_at IS NULL AND {_SCOPE} ORDER BY raised_at, alarm_id",
+        named=dict(scope_of(whose).named()),
     )
     return [_alarm(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmFilter:
-    """Which alarms are wanted; None: any. `sites`: the scope of who asks."""
+    """Which alarms are wanted; None: any. `whose`: the scope of who asks."""
 
-    sites: Collection[int] | None = None
+    whose: Whose = None
     open_only: bool = True
     code: str | None = None
     severity: Severity | None = None
@@ -198,9 +204,8 @@ async def page(
     """Up to `count` alarms with numbers above `after`, in their order."""
     rows = await tx.rows(
         _ALARM
-        + """
-        WHERE alarm.alarm_id > %(after)s
-            AND (%(sites)s::integer[] IS NULL OR alarm.site_id = ANY(%(sites)s))
+        + f"""
+        WHERE alarm.alarm_id > %(after)s AND {_SCOPE}
             AND (NOT %(open_only)s OR alarm.cleared_at IS NULL)
             AND (%(code)s::text IS NULL OR alarm.code = %(code)s)
             AND (%(severity)s::text IS NULL OR alarm.severity = %(severity)s)
@@ -210,7 +215,7 @@ async def page(
         ORDER BY alarm.alarm_id LIMIT %(count)s""",
         named={
             "after": after,
-            "sites": None if wanted.sites is None else list(wanted.sites),
+            **scope_of(wanted.whose).named(),
             "open_only": wanted.open_only,
             "code": wanted.code,
             "severity": wanted.severity and wanted.severity.value,
@@ -223,12 +228,11 @@ async def page(
     return [_alarm(row) for row in rows]
 
 
-async def find(tx: Transaction, alarm_id: int, sites: Collection[int] | None) -> Alarm | None:
+async def find(tx: Transaction, alarm_id: int, whose: Whose) -> Alarm | None:
     """One alarm inside a scope."""
     row = await tx.row(
-        _ALARM + " WHERE alarm.alarm_id = %(alarm_id)s"
-        " AND (%(sites)s::integer[] IS NULL OR alarm.site_id = ANY(%(sites)s))",
-        named={"alarm_id": alarm_id, "sites": None if sites is None else list(sites)},
+        _ALARM + f" WHERE alarm.alarm_id = %(alarm_id)s AND {_SCOPE}",
+        named={"alarm_id": alarm_id, **scope_of(whose).named()},
     )
     return _alarm(row) if row else None
 
@@ -283,11 +287,12 @@ async def close(
     return touched == 1
 
 
-async def count_raised(tx: Transaction, sites: Collection[int] | None) -> int:
+async def count_raised(tx: Transaction, whose: Whose) -> int:
     """How many nobody has acknowledged yet."""
     found: int = await tx.value(
-        "SELECT count(*) FROM alarm WHERE state = 'raised' AND cleared_at IS NULL"
-        " AND (%(sites)s::integer[] IS NULL OR site_id = ANY(%(sites)s))",
-        named={"sites": None if sites is None else list(sites)},
+        "SELECT count(*) FROM alarm LEFT JOIN meter USING (meter_id) LEFT JOIN room"
+        " ON room.room_id = meter.room_id WHERE alarm.state = 'raised' AND cleared_at IS NULL"
+        f" AND {_SCOPE}",
+        named=dict(scope_of(whose).named()),
     )
     return found

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
 
+from headend.domain.roles import Whose, scope_of
 from headend.store.database import Row, Transaction
 
 
@@ -30,6 +30,7 @@ class WorkOrder:
     closed_reason: str | None
     at_risk_fen: int
     version: int
+    building_id: int | None  # of its meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ _ORDER: LiteralString = """
             ELSE (SELECT sum(money_at_risk_fen(behind.meter_id)) FROM meter AS behind
                 JOIN line USING (line_id) WHERE line.gateway_id = work_order.gateway_id
                     AND behind.retired_at IS NULL) END, 0)::bigint AS at_risk_fen,
-        work_order.version
+        work_order.version, room.building_id
     FROM work_order JOIN operator AS opener ON opener.operator_id = opened_by
     LEFT JOIN alarm ON alarm.alarm_id = work_order.alarm_id
     LEFT JOIN meter ON meter.meter_id = work_order.meter_id
@@ -91,7 +92,9 @@ _ORDER: LiteralString = """
     LEFT JOIN gateway ON gateway.gateway_id = work_order.gateway_id
     LEFT JOIN operator AS owner ON owner.operator_id = work_order.assigned_to
     LEFT JOIN operator AS closer ON closer.operator_id = work_order.closed_by"""
-_SCOPE: LiteralString = "(%(sites)s::integer[] IS NULL OR work_order.site_id = ANY(%(sites)s))"
+# What is about no meter, or one in no building, belongs to whoever has its whole site.
+_SCOPE: LiteralString = """(%(sites)s::integer[] IS NULL OR work_order.site_id = ANY(%(sites)s)
+    OR room.building_id = ANY(%(buildings)s::integer[]))"""
 
 
 def _order(row: Row) -> WorkOrder:
@@ -112,24 +115,25 @@ def _order(row: Row) -> WorkOrder:
         closed_reason=row[13],
         at_risk_fen=row[14],
         version=row[15],
+        building_id=row[16],
     )
 
 
 async def open_ones(
-    tx: Transaction, sites: Collection[int] | None, *, assigned_to: int | None = None
+    tx: Transaction, whose: Whose, *, assigned_to: int | None = None
 ) -> list[WorkOrder]:
     """Those to do, most money at risk first, then the oldest. `assigned_to`: of one person."""
     rows = await tx.rows(
         _ORDER + f" WHERE work_order.closed_at IS NULL AND {_SCOPE}"
         " AND (%(owner)s::integer IS NULL OR work_order.assigned_to = %(owner)s)"
         " ORDER BY at_risk_fen DESC, work_order_id LIMIT 500",
-        named={"sites": None if sites is None else list(sites), "owner": assigned_to},
+        named={**scope_of(whose).named(), "owner": assigned_to},
     )
     return [_order(row) for row in rows]
 
 
 async def page(
-    tx: Transaction, sites: Collection[int] | None, *, after: int, count: int, open_only: bool
+    tx: Transaction, whose: Whose, *, after: int, count: int, open_only: bool
 ) -> list[WorkOrder]:
     """Up to `count` with numbers above `after`, in their order."""
     rows = await tx.rows(
@@ -137,7 +141,7 @@ async def page(
         " AND (NOT %(open_only)s OR work_order.closed_at IS NULL)"
         " ORDER BY work_order_id LIMIT %(count)s",
         named={
-            "sites": None if sites is None else list(sites),
+            **scope_of(whose).named(),
             "after": after,
             "count": count,
             "open_only": open_only,
@@ -146,13 +150,11 @@ async def page(
     return [_order(row) for row in rows]
 
 
-async def find(
-    tx: Transaction, work_order_id: int, sites: Collection[int] | None
-) -> WorkOrder | None:
+async def find(tx: Transaction, work_order_id: int, whose: Whose) -> WorkOrder | None:
     """One inside a scope."""
     row = await tx.row(
         _ORDER + f" WHERE work_order_id = %(number)s AND {_SCOPE}",
-        named={"number": work_order_id, "sites": None if sites is None else list(sites)},
+        named={"number": work_order_id, **scope_of(whose).named()},
     )
     return _order(row) if row else None
 

@@ -106,7 +106,7 @@ async def listed(
 ) -> list[dict[str, Any]]:
     """Raised once, however often it is seen; closed when its cause is gone or by a person."""
     wanted = AlarmFilter(
-        sites=viewer.operator.sites,
+        whose=viewer.operator.scope,
         open_only=state is None,
         state=state,
         code=code and code.value,

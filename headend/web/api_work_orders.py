@@ -88,7 +88,7 @@ async def listed(
     """`at_risk_fen`: money nobody can be sure of until the work is done."""
     async with services.database.transaction() as tx:
         found = await work_orders.page(
-            tx, viewer.operator.sites, after=after, count=limit + 1, open_only=not closed
+            tx, viewer.operator.scope, after=after, count=limit + 1, open_only=not closed
         )
     last = found[limit - 1].work_order_id if len(found) > limit else None
     return [order_record(one) for one in cut(request, response, found, last, limit)]
@@ -103,7 +103,7 @@ async def to_do(
     """The technician's list; 500 at most."""
     owner = viewer.operator.operator_id if mine else None
     async with services.database.transaction() as tx:
-        found = await work_orders.open_ones(tx, viewer.operator.sites, assigned_to=owner)
+        found = await work_orders.open_ones(tx, viewer.operator.scope, assigned_to=owner)
     return [order_record(one) for one in found]
 
 
@@ -127,6 +127,7 @@ async def opened(
                 title=wanted.title,
                 to=wanted.assigned_to,
                 meter_id=known.meter_id,
+                building_id=known.building_id,
             )
     return _tagged(response, made)
 

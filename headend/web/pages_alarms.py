@@ -109,7 +109,7 @@ async def view_of(
     asked = request.query_params
     kind = _of(AlarmKind, asked.get("code"))
     wanted = AlarmFilter(
-        sites=viewer.sites,
+        whose=viewer.scope,
         open_only=not asked.get("state"),
         state=_of(AlarmState, asked.get("state")),
         severity=_of(Severity, asked.get("severity")),
@@ -135,7 +135,7 @@ async def view_of(
             tenders=[
                 one.name
                 for one in await people.list_operators(tx)
-                if may_own_some(one, viewer.sites)
+                if may_own_some(one, viewer.scope)
             ],
             next=_next(asked, found),
             refused=refused,

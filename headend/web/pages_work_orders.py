@@ -57,7 +57,7 @@ class OrderView:
 async def badge(services: Asked, viewer: Viewer) -> Response:
     """A piece of every page, asked for again and again."""
     async with services.database.transaction() as tx:
-        raised = await alarms.count_raised(tx, viewer.sites)
+        raised = await alarms.count_raised(tx, viewer.scope)
     return desk.show("alarm_badge.html", viewer, services, BadgeView(raised=raised))
 
 
@@ -112,7 +112,8 @@ async def by_hand(request: Request, services: Asked, tender: Tender) -> Response
     form = desk.form_of(await request.form())
     title = forms.reason(form, tender)
     known = services.lines.meters.get(form.get("meter"))
-    if known is None or not _tending(services, tender).operator_may(known.known.site_id):
+    assert tender.caller is not None, "whoever tends is signed in"
+    if known is None or not tender.caller.may_touch_meter(known.known):
         form.wrong(
             "meter", said(Problem("no-such-meter", meter=form.get("meter")), tender.language)
         )
@@ -189,7 +190,7 @@ async def _orders(
 ) -> OrdersView:
     owner = visitor.operator_id if mine else None
     async with services.database.transaction() as tx:
-        found = await work_orders.open_ones(tx, visitor.sites, assigned_to=owner)
+        found = await work_orders.open_ones(tx, visitor.scope, assigned_to=owner)
     return OrdersView(orders=found, mine=mine, form=form or Form())
 
 
@@ -210,7 +211,9 @@ async def _order(
             order=order,
             steps=await work_orders.steps(tx, number),
             tenders=[
-                one.name for one in await people.list_operators(tx) if may_own(one, order.site_id)
+                one.name
+                for one in await people.list_operators(tx)
+                if may_own(one, order.site_id, order.building_id)
             ],
             refused=refused,
             form=form or Form(),

@@ -267,5 +267,5 @@ async def test_rules_belong_to_a_site_and_pages_have_cursors(watcher: Watcher) -
         first = await alarms.page(tx, AlarmFilter(), count=1)
         second = await alarms.page(tx, AlarmFilter(), after=first[0].alarm_id, count=1)
         assert [one.code for one in first + second] == ["low-credit", "very-low-credit"]
-        assert await alarms.page(tx, AlarmFilter(sites=[site_id + 1])) == []
+        assert await alarms.page(tx, AlarmFilter(whose=[site_id + 1])) == []
         assert await alarms.count_raised(tx, [site_id]) == 2
