@@ -37,7 +37,7 @@ from headend.domain.supply import (
     plan_restore,
 )
 from headend.store import bulk as store
-from headend.store import bulk_items, sales, supply
+from headend.store import bulk_items, people, sales, supply
 from headend.store.bulk import NewItem
 from headend.store.database import Transaction
 
@@ -212,7 +212,7 @@ async def approve(
         return job
     if job.state is not JobState.PLANNED:
         return Refused(NotNow.WRONG_STATE, job.state.value)
-    if await store.is_same_person(tx, job.planned_by, by):
+    if await people.is_same_person(tx, job.planned_by, by):
         return Refused(NotNow.SAME_PERSON)
     if sha256 != job.sha256 or sha256 != await _list_sha256(tx, job):
         return Refused(NotNow.LIST_CHANGED)
