@@ -94,7 +94,8 @@ async def preview(tx: Transaction, wish: BulkWish, now: datetime) -> Preview:
     else:
         planned = replace(planned, switched=tuple(over_lines(planned.switched)))
     size = len(planned.switched)
-    return Preview(planned, damage(planned), needs_second_person(size, undo=False))
+    worst = damage(planned, await supply.standing(tx, {meter.site for meter in meters}))
+    return Preview(planned, worst, needs_second_person(size, undo=False))
 
 
 def plan_for(
@@ -327,7 +328,9 @@ async def undo(
         meter_ids=meter_ids,
         limits=UNDO_LIMITS,
     )
-    job = _new_job(wish, damage(SwitchPlan(tuple(meters), ())), meter_ids, now, undo_of)
+    standing = await supply.standing(tx, {meter.site for meter in meters})
+    worst = damage(SwitchPlan(tuple(meters), ()), standing)
+    job = _new_job(wish, worst, meter_ids, now, undo_of)
     await store.insert_job(
         tx, job, [NewItem(meter_id=meter_id, position=i) for i, meter_id in enumerate(meter_ids)]
     )

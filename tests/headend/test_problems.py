@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from headend.cli.client import Client
+from headend.cli.orders import command, fen_of, resolve
 from headend.domain.books import BooksWhy
 from headend.domain.bulk import NotNow
 from headend.domain.cases import CaseWhy
@@ -100,3 +102,49 @@ def test_an_unreadable_file_is_one_sentence(tmp_path: Path) -> None:
 def test_a_missing_named_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="No such file"):
         load_settings(tmp_path / "none.toml", {})
+
+
+def test_a_sentence_without_its_detail_ends_in_a_full_stop() -> None:
+    told = Problem("second-person-needed", detail="")
+    assert told.text("en") == "This needs a second person."
+    assert told.text("zh") == "此操作需要第二人批准。"
+    assert Problem("second-person-needed", detail="x.").text("en").endswith(": x.")
+
+
+@pytest.mark.parametrize(
+    ("typed", "fen"), [("50", 5_000), ("50.5", 5_050), (" 0.05 ", 5), ("-5", -500), ("1.000", 100)]
+)
+def test_an_amount_is_taken_as_people_write_it(typed: str, fen: int) -> None:
+    assert fen_of(typed) == fen
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "abc", "0.005", "1e30", "1e9999", "1e999999", "nan", "sNaN", "inf", "1_000", "1,000"]
+    + ["5" * 5_000, "50.0000000000000000000000000000000001"],
+)
+def test_what_is_no_amount_is_refused_and_never_rounded(typed: str) -> None:
+    with pytest.raises(Problem) as refused:
+        fen_of(typed)
+    assert refused.value.code == "amount-out-of-range"
+
+
+def test_the_second_person_goes_with_a_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit `headend resolve` and `command --cancel` are of no use without one."""
+    seen: list[tuple[str, dict[str, str] | None]] = []
+
+    def send(
+        _client: Client, _method: str, path: str, _body: object, headers: dict[str, str] | None
+    ) -> dict[str, str]:
+        seen.append((path.rsplit("/", 1)[1], headers))
+        return {"kind": "top_up", "meter": "M1", "state": "confirmed"}
+
+    monkeypatch.setattr(Client, "send", send)
+    monkeypatch.setattr(Client, "ask", lambda *_, **__: {})
+    number = "8d1a74ea-5f6c-4f0e-8569-f7c6468c784a"
+    for token in ("", "he_second"):
+        monkeypatch.setenv("HEADEND_APPROVER_TOKEN", token)
+        resolve(Settings(), number, "seen", carried_out=True, as_json=False)
+        command(Settings(), number, cancel="wrong room", as_json=True)
+    second = {"x-approver-token": "he_second"}
+    assert seen == [("decide", {}), ("cancel", {}), ("decide", second), ("cancel", second)]
