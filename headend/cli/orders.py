@@ -32,10 +32,12 @@ _STAGES = {
 def fen_of(text: str) -> int:
     """Yuan as a person writes them ("50", "50.5", "50.05") in fen. Raises Problem."""
     if not _YUAN.fullmatch(text.strip()):
-        raise Problem("amount-out-of-range", detail=f"{text} is not an amount in yuan")
+        wrong = say(f"{text} 不是以元计的金额", f"{text} is not an amount in yuan")
+        raise Problem("amount-out-of-range", detail=wrong)
     fen = Decimal(text.strip()) * FEN_PER_YUAN
     if fen != fen.to_integral_value():
-        raise Problem("amount-out-of-range", detail=f"{text} yuan is not a whole number of fen")
+        wrong = say(f"{text} 元不是整分", f"{text} yuan is not a whole number of fen")
+        raise Problem("amount-out-of-range", detail=wrong)
     return int(fen)
 
 
@@ -87,7 +89,8 @@ def _order(
 
 
 def _follow(client: Client, command_id: UUID, *, quiet: bool) -> dict[str, Any]:
-    """Print each stage as it comes, until the command has ended or patience has."""
+    """Print each stage as it comes, until the command has ended, and the restore that a payment in
+    the dark brings with it, or patience has."""
     told: set[int] = set()
     until_s = time.monotonic() + FOLLOW_S_MAX
     while True:
@@ -96,9 +99,20 @@ def _follow(client: Client, command_id: UUID, *, quiet: bool) -> dict[str, Any]:
             if event["event_id"] not in told and not quiet:
                 _tell(event)
             told.add(event["event_id"])
-        if row["state"] in _ENDED or time.monotonic() > until_s:
+        light_waits = _light_waits(row["events"])
+        if row["state"] in _ENDED and not light_waits:
+            return row
+        if time.monotonic() > until_s:
+            if light_waits and not quiet:
+                out.print(say("尚未复电，复电继续执行。", "No light yet: the restore goes on."))
             return row
         time.sleep(LOOK_S)
+
+
+def _light_waits(events: list[dict[str, Any]]) -> bool:
+    """Whether a restore that followed has not ended."""
+    restores = {event["command_id"]: event["to"] for event in events if event["kind"] == "restore"}
+    return any(state not in _ENDED for state in restores.values())
 
 
 def _tell(event: dict[str, Any]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import string
 from pathlib import Path
 
 import pytest
 
+from headend.cli import orders
 from headend.cli.client import Client
-from headend.cli.orders import command, fen_of, resolve
+from headend.cli.orders import command, fen_of, resolve, topup
 from headend.domain.books import BooksWhy
 from headend.domain.bulk import NotNow
 from headend.domain.cases import CaseWhy
@@ -123,10 +125,16 @@ def test_an_amount_is_taken_as_people_write_it(typed: str, fen: int) -> None:
     ["", "abc", "0.005", "1e30", "1e9999", "1e999999", "nan", "sNaN", "inf", "1_000", "1,000"]
     + ["5" * 5_000, "50.0000000000000000000000000000000001"],
 )
-def test_what_is_no_amount_is_refused_and_never_rounded(typed: str) -> None:
+def test_what_is_no_amount_is_refused_and_never_rounded(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(Problem) as refused:
         fen_of(typed)
     assert refused.value.code == "amount-out-of-range"
+    monkeypatch.setenv("HEADEND_LANG", "zh")
+    with pytest.raises(Problem) as refused:
+        fen_of(typed)
+    assert not re.search("[a-df-z]{3}", refused.value.text("zh").replace(typed, ""))
 
 
 def test_the_second_person_goes_with_a_decision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,3 +156,38 @@ def test_the_second_person_goes_with_a_decision(monkeypatch: pytest.MonkeyPatch)
         command(Settings(), number, cancel="wrong room", as_json=True)
     second = {"x-approver-token": "he_second"}
     assert seen == [("decide", {}), ("cancel", {}), ("decide", second), ("cancel", second)]
+
+
+def test_a_sale_in_the_dark_is_followed_until_the_light_is_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The top-up ends first; its fourth stage is the restore that follows it."""
+    steps = [
+        ("sale", "top_up", "queued", "paid"),
+        ("sale", "top_up", "confirmed", "in_meter"),
+        ("light", "restore", "queued", None),
+        ("light", "restore", "late", None),
+        ("light", "restore", "confirmed", "light_on"),
+    ]
+    events = [
+        {"event_id": number, "command_id": which, "kind": kind, "to": to, "stage": stage}
+        | {"at": "2026-11-27T14:10:17", "note": ""}
+        for number, (which, kind, to, stage) in enumerate(steps)
+    ]
+    shown = iter([1, 3, 4, 5])
+
+    def ask(*_: object, **__: object) -> dict[str, object]:
+        seen = next(shown)
+        return {"state": "queued" if seen == 1 else "confirmed", "events": events[:seen]}
+
+    monkeypatch.setenv("HEADEND_LANG", "en")
+    monkeypatch.setattr(Client, "send", lambda *_, **__: {})
+    monkeypatch.setattr(Client, "ask", ask)
+    monkeypatch.setattr(orders, "LOOK_S", 0.0)
+    topup(Settings(), "M1", "50", None, wait=True, as_json=False)
+    assert "light on" in capsys.readouterr().out
+    assert next(shown, None) is None
+    shown = iter([3] * 9_999)
+    monkeypatch.setattr(orders, "FOLLOW_S_MAX", 0)
+    topup(Settings(), "M1", "50", None, wait=True, as_json=False)
+    assert "No light yet" in capsys.readouterr().out
