@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Generator
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +11,7 @@ from uuid import UUID, uuid4
 from rich.table import Table
 
 from gateways.card_reader import CardUnsettled, NoReader, PcscReader, readers
-from headend.cli.client import ANSWER_S_MAX, Client
+from headend.cli.client import ANSWER_S_MAX, Client, approver_headers
 from headend.cli.console import out, print_json, say, yuan
 from headend.cli.orders import fen_of
 from headend.domain.problems import Problem, language_of_terminal
@@ -127,10 +126,7 @@ def _relay(
     client: Client, wish: dict[str, Any], session: UUID
 ) -> Generator[Apdu | KeyCall, CardAnswer | KeyResult, dict[str, Any]]:
     """The head-end's commands to the card, its answers back. Runs in the reader's thread."""
-    headers = {"idempotency-key": str(session)}
-    approver = os.environ.get("HEADEND_APPROVER_TOKEN")
-    if approver:
-        headers["x-approver-token"] = approver
+    headers = {"idempotency-key": str(session)} | approver_headers()
     step = client.send("POST", "/api/v1/cards/sessions", wish, headers=headers)
     return (yield from _carry(client, step, session))
 
@@ -190,8 +186,6 @@ def out_list(settings: Settings, meter: str | None, *, as_json: bool) -> None:
 
 def paper(settings: Settings, what: str, meter: str, reason: str) -> None:
     """`headend card move METER`, `headend card burn METER`"""
-    approver = os.environ.get("HEADEND_APPROVER_TOKEN")
-    headers = {"x-approver-token": approver} if approver else None
     body = {"meter": meter, "reason": reason}
-    row = Client(settings).send("POST", f"/api/v1/cards/{what}", body, headers=headers)
+    row = Client(settings).send("POST", f"/api/v1/cards/{what}", body, headers=approver_headers())
     out.print(say(f"指令 {row['command_id']}", f"command {row['command_id']}"))

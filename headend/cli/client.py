@@ -98,6 +98,12 @@ class Client:
             raise Problem("not-running", url=self.url) from error
 
 
+def approver_headers() -> dict[str, str]:
+    """The second person, by the token in HEADEND_APPROVER_TOKEN; nothing when there is none."""
+    approver = os.environ.get("HEADEND_APPROVER_TOKEN")
+    return {"x-approver-token": approver} if approver else {}
+
+
 class Told(Problem):
     """A problem the head-end told us: its code and sentence, as they came."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from headend.cli.client import Client
+from headend.cli.client import Client, approver_headers
 from headend.cli.console import out, print_json, say, yuan
 from headend.domain.problems import Problem
 from headend.settings import Settings
@@ -16,6 +17,9 @@ from headend.settings import Settings
 FOLLOW_S_MAX = 120
 LOOK_S = 0.5
 FEN_PER_YUAN = 100
+# As people write amounts. What else Decimal takes (1e9, 1_000, sNaN) is a slip of the keys, and
+# beyond 28 digits it would round.
+_YUAN = re.compile(r"[+-]?\d{1,12}(\.\d{1,12})?")
 _ENDED = ("confirmed", "refused", "expired", "cancelled", "escalated")
 _STAGES = {
     "paid": ("已付款", "paid"),
@@ -27,13 +31,13 @@ _STAGES = {
 
 def fen_of(text: str) -> int:
     """Yuan as a person writes them ("50", "50.5", "50.05") in fen. Raises Problem."""
-    try:
-        amount = Decimal(text.strip())
-    except InvalidOperation:
-        raise Problem("amount-out-of-range", detail=f"{text} is not an amount in yuan") from None
-    fen = amount * FEN_PER_YUAN
-    if not amount.is_finite() or fen != fen.to_integral_value():
-        raise Problem("amount-out-of-range", detail=f"{text} yuan is not a whole number of fen")
+    if not _YUAN.fullmatch(text.strip()):
+        wrong = say(f"{text} 不是以元计的金额", f"{text} is not an amount in yuan")
+        raise Problem("amount-out-of-range", detail=wrong)
+    fen = Decimal(text.strip()) * FEN_PER_YUAN
+    if fen != fen.to_integral_value():
+        wrong = say(f"{text} 元不是整分", f"{text} yuan is not a whole number of fen")
+        raise Problem("amount-out-of-range", detail=wrong)
     return int(fen)
 
 
@@ -85,7 +89,8 @@ def _order(
 
 
 def _follow(client: Client, command_id: UUID, *, quiet: bool) -> dict[str, Any]:
-    """Print each stage as it comes, until the command has ended or patience has."""
+    """Print each stage as it comes, until the command has ended, and the restore that a payment in
+    the dark brings with it, or patience has."""
     told: set[int] = set()
     until_s = time.monotonic() + FOLLOW_S_MAX
     while True:
@@ -94,9 +99,20 @@ def _follow(client: Client, command_id: UUID, *, quiet: bool) -> dict[str, Any]:
             if event["event_id"] not in told and not quiet:
                 _tell(event)
             told.add(event["event_id"])
-        if row["state"] in _ENDED or time.monotonic() > until_s:
+        light_waits = _light_waits(row["events"])
+        if row["state"] in _ENDED and not light_waits:
+            return row
+        if time.monotonic() > until_s:
+            if light_waits and not quiet:
+                out.print(say("尚未复电，复电继续执行。", "No light yet: the restore goes on."))
             return row
         time.sleep(LOOK_S)
+
+
+def _light_waits(events: list[dict[str, Any]]) -> bool:
+    """Whether a restore that followed has not ended."""
+    restores = {event["command_id"]: event["to"] for event in events if event["kind"] == "restore"}
+    return any(state not in _ENDED for state in restores.values())
 
 
 def _tell(event: dict[str, Any]) -> None:
@@ -114,7 +130,7 @@ def command(settings: Settings, command_id: str, *, cancel: str | None, as_json:
     client = Client(settings)
     path = f"/api/v1/commands/{_uuid(command_id)}"
     if cancel is not None:
-        client.send("POST", f"{path}/cancel", {"reason": cancel})
+        client.send("POST", f"{path}/cancel", {"reason": cancel}, headers=approver_headers())
     row = client.ask("GET", path)
     if as_json:
         print_json(row)
@@ -141,7 +157,7 @@ def resolve(
     """`headend resolve ID --done|--not-done`"""
     path = f"/api/v1/commands/{_uuid(command_id)}/decide"
     body = {"carried_out": carried_out, "reason": reason}
-    row = Client(settings).send("POST", path, body)
+    row = Client(settings).send("POST", path, body, headers=approver_headers())
     if as_json:
         print_json(row)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from urllib.parse import quote
 from rich.table import Table
 
 from headend.cli import gateways
-from headend.cli.client import Client
+from headend.cli.client import Client, approver_headers
 from headend.cli.console import out, print_json, say, yuan
 from headend.cli.orders import fen_of
 from headend.settings import Settings
@@ -115,12 +114,11 @@ def cap(
     settings: Settings, terminal: str, *, card: str, total: str, reason: str, as_json: bool
 ) -> None:
     """`headend terminal cap TERMINAL`"""
-    approver = os.environ.get("HEADEND_APPROVER_TOKEN")
     row = Client(settings).send(
         "POST",
         f"{_ROOT}/of/{quote(terminal, safe='')}/caps",
         {"card_fen": fen_of(card), "total_fen": fen_of(total), "reason": reason},
-        headers={"x-approver-token": approver} if approver else None,
+        headers=approver_headers(),
     )
     if as_json:
         print_json(row)

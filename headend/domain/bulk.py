@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -134,28 +135,34 @@ class Damage:
 
     meters: int
     rooms: int
-    site_permille: int  # of the meters looked at
+    site_permille: int  # of all meters of the properties it touches
     arrears_fen: int  # all together
     arrears_fen_least: int  # somebody goes dark for so little
     power_w: int  # load that drops, or comes back, as last read
-    buildings_dark: tuple[str, ...]  # of the meters looked at, none there keeps its light
+    buildings_dark: tuple[str, ...]  # no meter there keeps its light
     protected_spared: int  # critical rooms that the list would have met
 
 
-def damage(plan: SwitchPlan) -> Damage:
-    """What a planned cut does at worst. Pure."""
+def damage(plan: SwitchPlan, standing: Mapping[tuple[str, str | None], int]) -> Damage:
+    """What a planned cut does at worst. Pure.
+
+    `standing`: how many meters each (site, building) of the properties has, on the list or not; a
+    list by name would else seem to darken the building of the one room on it.
+    """
     arrears_fen = [max(0, -(meter.credit_fen or 0)) for meter in plan.switched]
-    looked_at = len(plan.switched) + len(plan.spared)
-    lit = {_building(spared.meter) for spared in plan.spared if spared.rule != Rule.ALREADY_CUT}
+    all_of_them = sum(standing.values())
+    dark = Counter(_building(meter) for meter in plan.switched)
+    dark.update(_building(s.meter) for s in plan.spared if s.rule is Rule.ALREADY_CUT)
     hit = {_building(meter) for meter in plan.switched if meter.building is not None}
+    out = {place for place in hit if dark[place] >= standing.get(place, 0)}
     return Damage(
         meters=len(plan.switched),
         rooms=len({(meter.site, meter.room) for meter in plan.switched if meter.room is not None}),
-        site_permille=len(plan.switched) * 1000 // looked_at if looked_at else 0,
+        site_permille=len(plan.switched) * 1000 // all_of_them if all_of_them else 0,
         arrears_fen=sum(arrears_fen),
         arrears_fen_least=min(arrears_fen, default=0),
         power_w=sum(meter.power_w for meter in plan.switched),
-        buildings_dark=tuple(sorted(f"{site} {building}" for site, building in hit - lit)),
+        buildings_dark=tuple(sorted(f"{site} {building}" for site, building in out)),
         protected_spared=sum(spared.rule is Rule.PROTECTED for spared in plan.spared),
     )
 

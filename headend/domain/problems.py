@@ -69,7 +69,8 @@ class Problem(Exception):
         if tell is not None and "detail" in facts:
             facts["detail"] = tell(str(facts["detail"]))
         sentence = template.format(**facts)
-        # A detail may bring its own full stop.
+        # A detail may bring its own full stop, and may be missing.
+        sentence = sentence.replace(": .", ".").replace("：。", "。")
         return sentence.replace("..", ".").replace("。。", "。").replace(".。", "。")
 
 

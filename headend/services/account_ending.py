@@ -31,6 +31,7 @@ from headend.services.case_work import (
 )
 from headend.services.looks import MeterAtWork, Missed
 from headend.services.orders import ConfigureOrder
+from headend.services.persons import same_person
 from headend.services.services import Services
 from headend.store import account_cases, accounts, attempts, customers, debts, sales
 from headend.store.accounts import Account
@@ -136,9 +137,9 @@ async def confirm(services: Services, meter: MeterAtWork, given: Confirmation) -
 
 
 async def _agreed(tx: Transaction, clock: Clock, case: Case, given: Confirmation) -> Plan:
-    if given.asked.approver_id == case.operator_id:
-        # Who began the work asked for it: somebody else approves, whoever presses the last button.
-        raise Untaken(Rejected(Why.SAME_PERSON, "who began it"))
+    # Who began the work asked for it: somebody else approves, whoever presses the last button.
+    if refused := await same_person(tx, case.operator_id, given.asked.approver_id):
+        raise Untaken(refused)
     seen = Seen.from_record(case.facts["look"])
     if seen.credit_fen is None or not is_fresh(seen, clock.now()):
         raise Untaken(Stopped(CaseWhy.LOOK_NEEDED, f"the look is of {seen.at:%Y-%m-%d %H:%M}"))

@@ -24,6 +24,7 @@ from headend.services.case_work import (
 )
 from headend.services.looks import MeterAtWork
 from headend.services.orders import ConfigureOrder, TopUpOrder
+from headend.services.persons import same_person
 from headend.services.services import Services
 from headend.store import account_cases, account_rules, customers, money_modes, sales
 from headend.store.account_rules import Rules
@@ -66,6 +67,8 @@ async def _open(tx: Transaction, services: Services, meter: MeterAtWork, wish: O
         return there
     rules = await account_rules.of_site(tx, meter.known.site_id)
     open_meter = wish.open_meter and orders_opening(meter, rules)
+    if same := await same_person(tx, wish.asked.operator_id, wish.asked.approver_id):
+        raise Untaken(same)
     # An order that opens the meter's account also ends a freeze: it begins at zero.
     if refused := await not_quiet(tx, number, frozen_is_fine=open_meter):
         raise Untaken(refused)

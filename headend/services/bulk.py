@@ -37,7 +37,7 @@ from headend.domain.supply import (
     plan_restore,
 )
 from headend.store import bulk as store
-from headend.store import bulk_items, sales, supply
+from headend.store import bulk_items, people, sales, supply
 from headend.store.bulk import NewItem
 from headend.store.database import Transaction
 
@@ -94,7 +94,8 @@ async def preview(tx: Transaction, wish: BulkWish, now: datetime) -> Preview:
     else:
         planned = replace(planned, switched=tuple(over_lines(planned.switched)))
     size = len(planned.switched)
-    return Preview(planned, damage(planned), needs_second_person(size, undo=False))
+    worst = damage(planned, await supply.standing(tx, {meter.site for meter in meters}))
+    return Preview(planned, worst, needs_second_person(size, undo=False))
 
 
 def plan_for(
@@ -212,7 +213,7 @@ async def approve(
         return job
     if job.state is not JobState.PLANNED:
         return Refused(NotNow.WRONG_STATE, job.state.value)
-    if await store.is_same_person(tx, job.planned_by, by):
+    if await people.is_same_person(tx, job.planned_by, by):
         return Refused(NotNow.SAME_PERSON)
     if sha256 != job.sha256 or sha256 != await _list_sha256(tx, job):
         return Refused(NotNow.LIST_CHANGED)
@@ -327,7 +328,9 @@ async def undo(
         meter_ids=meter_ids,
         limits=UNDO_LIMITS,
     )
-    job = _new_job(wish, damage(SwitchPlan(tuple(meters), ())), meter_ids, now, undo_of)
+    standing = await supply.standing(tx, {meter.site for meter in meters})
+    worst = damage(SwitchPlan(tuple(meters), ()), standing)
+    job = _new_job(wish, worst, meter_ids, now, undo_of)
     await store.insert_job(
         tx, job, [NewItem(meter_id=meter_id, position=i) for i, meter_id in enumerate(meter_ids)]
     )

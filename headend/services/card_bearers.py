@@ -16,6 +16,7 @@ from headend.domain.clock import Clock
 from headend.domain.commands import Rejected, Why
 from headend.domain.money import yuan
 from headend.services.cards import CardDesk
+from headend.services.persons import same_person
 from headend.store import cards
 from headend.store.cards import NewIssue
 from headend.store.database import Transaction
@@ -54,7 +55,7 @@ class CardBearers:
         known = await cards.find(tx, wish.issue_id)
         if known is not None:
             return known
-        refused = self._refused(wish)
+        refused = self._refused(wish) or await same_person(tx, wish.operator_id, wish.approver_id)
         if refused is not None:
             return refused
         card = await cards.card(tx, wish.serial)
@@ -89,7 +90,9 @@ class CardBearers:
             return Rejected(Why.NOT_NOW, "a bearer card has such a kind, and a reason")
         if not 1 <= wish.days <= DAYS_MAX:
             return Rejected(Why.NOT_NOW, f"it is good for 1 to {DAYS_MAX} days")
-        return _amounts_refused(wish) or _persons_refused(wish)
+        if wish.kind in TWO_PERSONS and wish.approver_id is None:
+            return Rejected(Why.SECOND_PERSON_NEEDED, wish.kind.name.lower())
+        return _amounts_refused(wish)
 
     async def revoke(self, tx: Transaction, issue_id: UUID, reason: str) -> CardIssue | Rejected:
         """The number is not to be accepted any more. Meters that cannot be told need a new key
@@ -112,9 +115,3 @@ def _amounts_refused(wish: BearerWish) -> Rejected | None:
     if not all(0 <= fen <= AMOUNT_FEN_MAX for fen in amounts):
         return Rejected(Why.AMOUNT_OUT_OF_RANGE, f"0 to {yuan(AMOUNT_FEN_MAX)} yuan")
     return None
-
-
-def _persons_refused(wish: BearerWish) -> Rejected | None:
-    if wish.kind in TWO_PERSONS and wish.approver_id is None:
-        return Rejected(Why.SECOND_PERSON_NEEDED, wish.kind.name.lower())
-    return Rejected(Why.SAME_PERSON) if wish.approver_id == wish.operator_id else None

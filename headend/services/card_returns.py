@@ -18,8 +18,9 @@ from headend.domain.clock import Clock
 from headend.domain.commands import Accepted, CommandKind, CommandState, Rejected, Why
 from headend.domain.ledger import Operation
 from headend.domain.purchases import Sale, SaleState
-from headend.services.card_sales import IN_FLIGHT, again, give, second_person
+from headend.services.card_sales import IN_FLIGHT, again, give
 from headend.services.cards import CARD, CardDesk, CardSale
+from headend.services.persons import second_person
 from headend.store import attempts, cards, commands, ledger, sales
 from headend.store.cards import Card, NewIssue
 from headend.store.commands import NewCommand
@@ -194,7 +195,7 @@ class CardReturns:
             return Rejected(Why.NOT_NOW, f"its card is {issue.state.value}")
         if seen.record is not None or seen.back_written:
             return Rejected(Why.NOT_NOW, "the card is not empty")
-        refused = second_person(issue.amount_fen, operator_id, approver_id)
+        refused = await second_person(tx, issue.amount_fen, operator_id, approver_id)
         if refused is not None:
             return refused
         at = self._clock.now()
@@ -230,7 +231,7 @@ class CardReturns:
         sale = await sales.hold_open(tx, meter_id)
         if sale is None or sale.channel != CARD:
             return Rejected(Why.NOT_NOW, "no sale of this meter waits on a card")
-        refused = second_person(sale.amount_fen, operator_id, approver_id)
+        refused = await second_person(tx, sale.amount_fen, operator_id, approver_id)
         if refused is not None:
             return refused
         at = self._clock.now()

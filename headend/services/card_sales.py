@@ -7,9 +7,7 @@ from uuid import UUID, uuid5
 
 from headend.domain.card_issues import CardIssue
 from headend.domain.cards import CardNo, CardWhy
-from headend.domain.commands import CommandState, Rejected, Why
-from headend.domain.ledger import SECOND_PERSON_ABOVE_FEN
-from headend.domain.money import yuan
+from headend.domain.commands import CommandState
 from headend.domain.purchases import Sale, SaleState
 from headend.services import settling
 from headend.services.settling import Proof
@@ -62,15 +60,3 @@ async def again(tx: Transaction, issue_id: UUID) -> CardIssue:
     issue = await cards.find(tx, issue_id)
     assert issue is not None
     return issue
-
-
-def second_person(amount_fen: int, operator_id: int, approver_id: int | None) -> Rejected | None:
-    """Whether a second person is missing for this much money, or is the first one."""
-    if approver_id == operator_id:
-        return Rejected(Why.SAME_PERSON)
-    if amount_fen > SECOND_PERSON_ABOVE_FEN and approver_id is None:
-        return Rejected(
-            Why.SECOND_PERSON_NEEDED,
-            f"{yuan(amount_fen)} yuan are more than {yuan(SECOND_PERSON_ABOVE_FEN)}",
-        )
-    return None

@@ -23,8 +23,9 @@ from headend.domain.ledger import (
 )
 from headend.domain.money import yuan
 from headend.domain.purchases import Sale, SaleState
-from headend.services.card_sales import IN_FLIGHT, again, give, land, second_person
+from headend.services.card_sales import IN_FLIGHT, again, give, land
 from headend.services.orders import Orders
+from headend.services.persons import second_person
 from headend.services.settling import Proof
 from headend.store import accounts, cards, commands, ledger, sales
 from headend.store.cards import NewIssue
@@ -103,7 +104,7 @@ class CardDesk:
                 wish.serial,
             )
             return known if same else Rejected(Why.ID_REUSED, str(wish.issue_id))
-        refused = self._may_sell(unit, wish)
+        refused = await self._may_sell(tx, unit, wish)
         if refused is not None:
             return refused
         return await self._sold(tx, unit, wish)
@@ -128,7 +129,9 @@ class CardDesk:
             return CardKind.OPENING
         return wish.kind
 
-    def _may_sell(self, unit: SecurityUnit, wish: CardSale) -> Rejected | None:
+    async def _may_sell(
+        self, tx: Transaction, unit: SecurityUnit, wish: CardSale
+    ) -> Rejected | None:
         if wish.kind not in _COMES_WITH_A_SALE or wish.kind not in unit.manifest.kinds:
             return Rejected(
                 Why.METER_HAS_NO_SUCH_WRITE,
@@ -139,7 +142,7 @@ class CardDesk:
         ):
             return Rejected(Why.AMOUNT_OUT_OF_RANGE, f"{yuan(wish.amount_fen)} yuan")
         if wish.kind is CardKind.MAKE_UP:
-            return second_person(wish.amount_fen, wish.operator_id, wish.approver_id)
+            return await second_person(tx, wish.amount_fen, wish.operator_id, wish.approver_id)
         return None
 
     async def _sold(

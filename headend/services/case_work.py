@@ -21,6 +21,7 @@ from headend.domain.money import yuan
 from headend.services import books
 from headend.services.books import Wish
 from headend.services.looks import Looked, MeterAtWork, Missed
+from headend.services.persons import same_person
 from headend.services.services import Services
 from headend.store import (
     account_cases,
@@ -160,8 +161,7 @@ async def _first_look(
     if cannot_look is None:
         seen = await see(services, meter)
     elif asked.approver_id is None:
-        detail = "nobody can look at a dead meter"
-        raise Untaken(Rejected(Why.SECOND_PERSON_NEEDED, detail))
+        raise Untaken(Rejected(Why.SECOND_PERSON_NEEDED, "nobody can look at a dead meter"))
     else:
         seen = estimated(cannot_look.credit_fen, services.clock.now())
     if isinstance(seen, Missed) or kind is not CaseKind.EXCHANGE:
@@ -188,7 +188,8 @@ async def _begin_looked(
         return there
     # What froze the sales of a meter that is exchanged belongs to the old device.
     exchanged = kind is CaseKind.EXCHANGE
-    if refused := await not_quiet(tx, number, frozen_is_fine=exchanged):
+    refused: Untold | None = await same_person(tx, asked.operator_id, asked.approver_id)
+    if refused or (refused := await not_quiet(tx, number, frozen_is_fine=exchanged)):
         raise Untaken(refused)
     if await money_modes.is_platform(tx, number):
         raise Untaken(Stopped(CaseWhy.IN_PLATFORM, meter.known.name))

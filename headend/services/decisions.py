@@ -20,10 +20,9 @@ from headend.domain.commands import (
     Rejected,
     Why,
 )
-from headend.domain.ledger import SECOND_PERSON_ABOVE_FEN
-from headend.domain.money import yuan
 from headend.domain.purchases import Sale
 from headend.services import settling
+from headend.services.persons import second_person
 from headend.services.settling import Decision, Proof
 from headend.store import commands, queue, sales
 from headend.store.database import Transaction
@@ -73,7 +72,7 @@ class Decisions:
         if command.state is not S.QUEUED or command.kind is CommandKind.BURN:
             return Rejected(Why.NOT_NOW, _where(command))
         sale = await _sale_of(tx, command)
-        refused = _second_person(sale, operator_id, approver_id)
+        refused = await _second_person(tx, sale, operator_id, approver_id)
         if refused is not None:
             return refused
         proof = self._by_person(operator_id, approver_id, reason)
@@ -95,7 +94,7 @@ class Decisions:
         if command.state is not S.ESCALATED:
             return Rejected(Why.NOT_NOW, _where(command))
         sale = await _sale_of(tx, command)
-        refused = _second_person(sale, verdict.operator_id, verdict.approver_id)
+        refused = await _second_person(tx, sale, verdict.operator_id, verdict.approver_id)
         if refused is not None:
             return refused
         proof = self._by_person(verdict.operator_id, verdict.approver_id, verdict.reason)
@@ -187,15 +186,11 @@ async def _sale_of(tx: Transaction, command: Command) -> Sale | None:
     return None if command.sale_id is None else await sales.find(tx, command.sale_id)
 
 
-def _second_person(sale: Sale | None, operator_id: int, approver_id: int | None) -> Rejected | None:
-    if approver_id == operator_id:
-        return Rejected(Why.SAME_PERSON)
-    if sale is None or sale.amount_fen <= SECOND_PERSON_ABOVE_FEN or approver_id is not None:
-        return None
-    return Rejected(
-        Why.SECOND_PERSON_NEEDED,
-        f"{yuan(sale.amount_fen)} yuan are more than {yuan(SECOND_PERSON_ABOVE_FEN)}",
-    )
+async def _second_person(
+    tx: Transaction, sale: Sale | None, operator_id: int, approver_id: int | None
+) -> Rejected | None:
+    amount_fen = 0 if sale is None else sale.amount_fen
+    return await second_person(tx, amount_fen, operator_id, approver_id)
 
 
 async def _again(tx: Transaction, command_id: UUID) -> Command:

@@ -24,6 +24,7 @@ from headend.domain.commands import (
 from headend.domain.counts import Doubt, next_count
 from headend.domain.ledger import AMOUNT_FEN_MAX, AMOUNT_FEN_MIN
 from headend.domain.money import yuan
+from headend.services.persons import same_person
 from headend.services.switch_orders import SwitchOrder, reused, switch_many
 from headend.store import (
     account_cases,
@@ -194,8 +195,9 @@ class Orders:
         )
         if refused is not None:
             return refused
-        if order.approver_id == order.operator_id:
-            return Rejected(Why.SAME_PERSON)
+        refused = await same_person(tx, order.operator_id, order.approver_id)
+        if refused is not None:
+            return refused
         if details["kind"] in RESETS_COUNTS:
             sale = await sales.open_of_meter(tx, order.meter_id)
             if sale is not None:

@@ -28,6 +28,7 @@ from headend.services import billing, books, bulk, settling
 from headend.services.books import Wish
 from headend.services.bulk import BulkWish
 from headend.services.orders import ConfigureOrder, Orders, SwitchOrder
+from headend.services.persons import same_person
 from headend.store import (
     accounts,
     alarms,
@@ -203,6 +204,7 @@ async def _ask_a_person(
 class ModeWhy:
     """Codes of why a mode was not changed."""
 
+    SAME_PERSON = "same-person"
     SO_ALREADY = "mode-is-so"
     NOT_READ = "not-read-lately"
     MONEY_IN_METER = "money-in-meter"
@@ -222,6 +224,14 @@ class ModeWish:
     command_id: UUID  # of the order that turns the meter's own account off or on
 
 
+async def _not_asked_for(tx: Transaction, wish: ModeWish) -> str:
+    if await same_person(tx, wish.operator_id, wish.approver_id):
+        return ModeWhy.SAME_PERSON
+    if await money_modes.is_platform(tx, wish.meter_id) == wish.platform:
+        return ModeWhy.SO_ALREADY
+    return ""
+
+
 async def set_mode(
     tx: Transaction, orders: Orders, wish: ModeWish, now: datetime
 ) -> tuple[str, str] | None:
@@ -233,8 +243,8 @@ async def set_mode(
     night is charged here, or the platform is not left.
     """
     await sales.lock_meter(tx, wish.meter_id)
-    if await money_modes.is_platform(tx, wish.meter_id) == wish.platform:
-        return ModeWhy.SO_ALREADY, ""
+    if why := await _not_asked_for(tx, wish):
+        return why, ""
     anchor: Point | None = None
     day = None
     if wish.platform:

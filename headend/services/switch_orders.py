@@ -15,6 +15,7 @@ from uuid import UUID
 
 from headend.domain.commands import SWITCHING, Accepted, Command, CommandKind, Rejected, Why
 from headend.domain.limits import TOGGLE_GAP, may_toggle_at
+from headend.services.persons import same_person
 from headend.store import commands, sales, switches
 from headend.store.commands import NewCommand
 from headend.store.database import Transaction
@@ -70,6 +71,7 @@ async def switch_many(
         answer = (
             _again(order, there.get(order.command_id))
             or _unable(order, types.get(order.meter_id), meter_type)
+            or await same_person(tx, order.operator_id, order.approver_id)
             or _too_soon(order, free_at)
         )
         if answer is None:
@@ -100,8 +102,6 @@ def _unable(
         return Rejected(Why.NO_SUCH_METER)
     if meter_type is None or Write.SWITCH not in meter_type.writes:
         return Rejected(Why.METER_HAS_NO_SUCH_WRITE, f"{type_name} has no {Write.SWITCH.value}")
-    if order.approver_id == order.operator_id:
-        return Rejected(Why.SAME_PERSON)
     return None
 
 

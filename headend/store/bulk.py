@@ -200,14 +200,6 @@ async def approve(tx: Transaction, bulk_id: UUID, sha256: str, *, by: int, at: d
     )
 
 
-async def is_same_person(tx: Transaction, one: int, other: int) -> bool:
-    """Whether two operators are one person, who may have two accounts."""
-    persons = await tx.value(
-        "SELECT count(DISTINCT person) FROM operator WHERE operator_id IN (%s, %s)", one, other
-    )
-    return bool(persons < 2)
-
-
 async def list_changed(
     tx: Transaction, bulk_id: UUID, sha256: str, *, by: int, at: datetime
 ) -> None:

@@ -93,6 +93,14 @@ async def operator(tx: Transaction, operator_id: int) -> Operator | None:
     return _operator(row) if row else None
 
 
+async def is_same_person(tx: Transaction, one: int, other: int) -> bool:
+    """Whether two operators are one person, who may have two accounts."""
+    persons = await tx.value(
+        "SELECT count(DISTINCT person) FROM operator WHERE operator_id IN (%s, %s)", one, other
+    )
+    return bool(persons < 2)
+
+
 async def list_operators(tx: Transaction) -> list[Operator]:
     """All of them, by name."""
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, Final, LiteralString
 from uuid import UUID
@@ -207,6 +207,20 @@ def _facts(row: Row, known: Mapping[int, Calendar]) -> MeterFacts:
         paid_at=paid_at,
         flagged=flagged,
     )
+
+
+async def standing(tx: Transaction, sites: Collection[str]) -> dict[tuple[str, str | None], int]:
+    """How many meters hang in each building of these properties: (site, building), None: in no
+    room."""
+    rows = await tx.rows(
+        """
+        SELECT site.name, building.name, count(*) FROM meter JOIN site USING (site_id)
+            LEFT JOIN room USING (room_id)
+            LEFT JOIN building ON building.building_id = room.building_id
+        WHERE meter.retired_at IS NULL AND site.name = ANY(%s) GROUP BY 1, 2""",
+        list(sites),
+    )
+    return {(site, building): count for site, building, count in rows}
 
 
 async def calendars(tx: Transaction) -> dict[int, Calendar]:

@@ -19,8 +19,7 @@ from headend.domain.reconciliation import Doubtful
 from headend.domain.supply import CutRules, Rule
 from headend.services import bulk, delivery, settling, switch_orders
 from headend.services.bulk import BulkWish
-from headend.store import accounts, bulk_items, queue, sales, switches
-from headend.store import bulk as bulk_store
+from headend.store import accounts, bulk_items, people, queue, sales, switches
 from headend.store import commands as stored_commands
 from headend.store import supply as supply_store
 from headend.store.accounts import Balance
@@ -185,7 +184,7 @@ RULES: Mapping[str, Arrangement] = {
     "payment_in_flight": Arrangement(patches=(*CUTS_FIRST, *_without(Rule.PAYMENT_IN_FLIGHT))),
     "credit_arrived": Arrangement(patches=(*CUTS_STAY, *_without(Rule.CREDIT_ARRIVED))),
     # ---- lists --------------------------------------------------------------------------------
-    "second_person": _bulk(Patch(bulk_store, "is_same_person", _no), sql=(_PERSONS,)),
+    "second_person": _bulk(Patch(people, "is_same_person", _no), sql=(_PERSONS,)),
     "this_very_list": _bulk(Patch(bulk, "approve", _any_hash)),
     "size_cap": _bulk(Patch(bulk, "plan", _any_length)),
     "canary": _bulk(Patch(BulkLimits, "batch_size", _all_at_once)),

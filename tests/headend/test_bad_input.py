@@ -78,6 +78,9 @@ async def test_wrong_wishes_are_refused_clearly(dsn: str, tmp_path: Path) -> Non
             answer = await shop.call("POST", path, role, **body)
             assert (answer.status_code, answer.json()["code"]) == (status, code), (path, body)
             assert answer.json()["title_zh"] != answer.json()["title_en"]
+            if code == "amount-out-of-range":
+                said = answer.json()["title_zh"]
+                assert said.startswith("该金额不能出售：应为 0.01 至 50000.00 元，"), said
         for calendar in CALENDARS:
             answer = await shop.call("PUT", "/sites/court/calendar", **calendar)
             assert (answer.status_code, answer.json()["code"]) == (422, "bad-request"), calendar

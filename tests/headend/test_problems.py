@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import string
 from pathlib import Path
 
 import pytest
 
+from headend.cli import orders
+from headend.cli.client import Client
+from headend.cli.orders import command, fen_of, resolve, topup
 from headend.domain.books import BooksWhy
 from headend.domain.bulk import NotNow
 from headend.domain.cases import CaseWhy
@@ -100,3 +104,90 @@ def test_an_unreadable_file_is_one_sentence(tmp_path: Path) -> None:
 def test_a_missing_named_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="No such file"):
         load_settings(tmp_path / "none.toml", {})
+
+
+def test_a_sentence_without_its_detail_ends_in_a_full_stop() -> None:
+    told = Problem("second-person-needed", detail="")
+    assert told.text("en") == "This needs a second person."
+    assert told.text("zh") == "此操作需要第二人批准。"
+    assert Problem("second-person-needed", detail="x.").text("en").endswith(": x.")
+
+
+@pytest.mark.parametrize(
+    ("typed", "fen"), [("50", 5_000), ("50.5", 5_050), (" 0.05 ", 5), ("-5", -500), ("1.000", 100)]
+)
+def test_an_amount_is_taken_as_people_write_it(typed: str, fen: int) -> None:
+    assert fen_of(typed) == fen
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "abc", "0.005", "1e30", "1e9999", "1e999999", "nan", "sNaN", "inf", "1_000", "1,000"]
+    + ["5" * 5_000, "50.0000000000000000000000000000000001"],
+)
+def test_what_is_no_amount_is_refused_and_never_rounded(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Problem) as refused:
+        fen_of(typed)
+    assert refused.value.code == "amount-out-of-range"
+    monkeypatch.setenv("HEADEND_LANG", "zh")
+    with pytest.raises(Problem) as refused:
+        fen_of(typed)
+    assert not re.search("[a-df-z]{3}", refused.value.text("zh").replace(typed, ""))
+
+
+def test_the_second_person_goes_with_a_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit `headend resolve` and `command --cancel` are of no use without one."""
+    seen: list[tuple[str, dict[str, str] | None]] = []
+
+    def send(
+        _client: Client, _method: str, path: str, _body: object, headers: dict[str, str] | None
+    ) -> dict[str, str]:
+        seen.append((path.rsplit("/", 1)[1], headers))
+        return {"kind": "top_up", "meter": "M1", "state": "confirmed"}
+
+    monkeypatch.setattr(Client, "send", send)
+    monkeypatch.setattr(Client, "ask", lambda *_, **__: {})
+    number = "8d1a74ea-5f6c-4f0e-8569-f7c6468c784a"
+    for token in ("", "he_second"):
+        monkeypatch.setenv("HEADEND_APPROVER_TOKEN", token)
+        resolve(Settings(), number, "seen", carried_out=True, as_json=False)
+        command(Settings(), number, cancel="wrong room", as_json=True)
+    second = {"x-approver-token": "he_second"}
+    assert seen == [("decide", {}), ("cancel", {}), ("decide", second), ("cancel", second)]
+
+
+def test_a_sale_in_the_dark_is_followed_until_the_light_is_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The top-up ends first; its fourth stage is the restore that follows it."""
+    steps = [
+        ("sale", "top_up", "queued", "paid"),
+        ("sale", "top_up", "confirmed", "in_meter"),
+        ("light", "restore", "queued", None),
+        ("light", "restore", "late", None),
+        ("light", "restore", "confirmed", "light_on"),
+    ]
+    events = [
+        {"event_id": number, "command_id": which, "kind": kind, "to": to, "stage": stage}
+        | {"at": "2026-11-27T14:10:17", "note": ""}
+        for number, (which, kind, to, stage) in enumerate(steps)
+    ]
+    shown = iter([1, 3, 4, 5])
+
+    def ask(*_: object, **__: object) -> dict[str, object]:
+        seen = next(shown)
+        return {"state": "queued" if seen == 1 else "confirmed", "events": events[:seen]}
+
+    monkeypatch.setenv("HEADEND_LANG", "en")
+    monkeypatch.setattr(Client, "send", lambda *_, **__: {})
+    monkeypatch.setattr(Client, "ask", ask)
+    monkeypatch.setattr(orders, "LOOK_S", 0.0)
+    topup(Settings(), "M1", "50", None, wait=True, as_json=False)
+    assert "light on" in capsys.readouterr().out
+    assert next(shown, None) is None
+    shown = iter([3] * 9_999)
+    monkeypatch.setattr(orders, "FOLLOW_S_MAX", 0)
+    topup(Settings(), "M1", "50", None, wait=True, as_json=False)
+    assert "No light yet" in capsys.readouterr().out

@@ -154,6 +154,49 @@ async def test_an_order_that_waits_is_taken_back_with_its_money(
         assert why(await cancel(s, uuid4())) is Why.NO_SUCH_COMMAND
 
 
+async def _another_account_of(database: Database, operator_id: int) -> int:
+    async with database.transaction() as tx:
+        number: int = await tx.value(
+            "INSERT INTO operator (name, person, role, all_sites, created_at)"
+            " SELECT name || ' at home', person, role, all_sites, now() FROM operator"
+            " WHERE operator_id = %s RETURNING operator_id",
+            operator_id,
+        )
+    return number
+
+
+async def test_two_accounts_of_one_person_are_no_second_person(
+    database: Database, tmp_path: Path
+) -> None:
+    """Neither for a sale whose money goes back at once nor for one that is burned first: there no
+    transfer carries the approver, so that the books could not refuse."""
+    async with shop(database, tmp_path) as s:
+        waits = await s.sell(SECOND_PERSON_ABOVE_FEN + 1)
+        at_home = await _another_account_of(database, s.li)
+        assert why(await cancel(s, waits, approver_id=at_home)) is Why.SAME_PERSON
+        order = SwitchOrder(
+            command_id=uuid4(),
+            meter_id=s.ids["M1"],
+            kind=CommandKind.CUT,
+            operator_id=s.li,
+            approver_id=at_home,
+            reason="overdue",
+        )
+        async with database.transaction() as tx:
+            assert why(await s.orders.switch(tx, order)) is Why.SAME_PERSON
+        assert isinstance(await cancel(s, waits, approver_id=s.wang), Accepted)
+        s.bus.script = always(Fate.IGNORE, write=True)
+        await s.open_sender()
+        accepted = await s.order(SECOND_PERSON_ABOVE_FEN + 1)
+        assert isinstance(accepted, Accepted)
+        left = accepted.command.command_id
+        await s.reaches(left, S.ESCALATED)
+        decider_at_home = await _another_account_of(database, s.wang)
+        answer = await decide(s, left, carried_out=False, approver_id=decider_at_home)
+        assert why(answer) is Why.SAME_PERSON
+        assert (await s.command(left)).state is S.ESCALATED
+
+
 async def test_much_money_is_taken_back_by_two(database: Database, tmp_path: Path) -> None:
     async with shop(database, tmp_path) as s:
         command_id = await s.sell(SECOND_PERSON_ABOVE_FEN + 1)

@@ -80,6 +80,22 @@ async def test_a_dry_run_says_who_who_not_and_the_largest_damage(estate: Estate)
         assert await store.list_jobs(tx) == []
 
 
+async def test_a_list_by_name_is_measured_against_the_whole_property(estate: Estate) -> None:
+    """One room of a house is not the house, and ten of a thousand meters are one per cent."""
+    await estate.read()
+    async with estate.transaction() as tx:
+        one = await bulk.preview(tx, estate.wish("M1-1"), estate.now)
+        house = await bulk.preview(tx, estate.wish("M1-1", "M1-2", "M1-3", "M2-1"), estate.now)
+    assert (one.damage.site_permille, one.damage.buildings_dark) == (83, ())
+    assert (house.damage.site_permille, house.damage.buildings_dark) == (333, ("estate B1",))
+    estate.later(minutes=1)
+    await estate.read(-1_200, "M1-2", relay=0)
+    async with estate.transaction() as tx:
+        rest = await bulk.preview(tx, estate.wish("M1-1", "M1-2", "M1-3"), estate.now)
+    assert rest.damage.meters == 2
+    assert rest.damage.buildings_dark == ("estate B1",), "who is dark already keeps no light"
+
+
 async def test_a_plan_is_kept_with_its_spared_and_planned_once(estate: Estate) -> None:
     await protect(estate, "M1-1")
     wish = estate.wish()
