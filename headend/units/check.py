@@ -217,7 +217,7 @@ class Examination:
         raise Broken(f"more than {COMMANDS_MAX} commands for one write")
 
     def _notes(self) -> str:
-        return examine_notes(self._unit, self._do, self._ours, self._record())
+        return examine_notes(self._unit, self._do, self._ours, self._record(), self._card_of)
 
     # --- the program ---
 
@@ -289,13 +289,18 @@ class Examination:
         return None if medium == "cpu_card" else fresh_card(medium, self._keys)
 
     def _ours(self) -> tuple[VirtualCard, bytes]:
-        card = fresh_card(self._unit.manifest.medium, self._keys)
-        if self._unit.manifest.medium != "cpu_card":
-            self._do(self._unit.personalise(self._chance.randbytes(8)), card)
-        card.inserted_again()
+        card = self._card_of(self._chance.randbytes(8))
         serial = self._do(self._unit.read(), card).serial
         card.inserted_again()
         return card, serial
+
+    def _card_of(self, serial: bytes) -> VirtualCard:
+        """One of the unit's own; of this serial where the chip has none of its own."""
+        card = fresh_card(self._unit.manifest.medium, self._keys)
+        if self._unit.manifest.medium != "cpu_card":
+            self._do(self._unit.personalise(serial), card)
+        card.inserted_again()
+        return card
 
     def _record(self) -> CardRecord:
         chance = self._chance

@@ -8,30 +8,64 @@ from dataclasses import replace
 from typing import Any, Final
 
 from headend.units.broken import Broken
+from headend.units.golden import GOLDEN_NOTES
 from protocols.card_apdu import CardConversation, CardError, CardGone
 from protocols.card_desk import CardSeen, Seal
 from protocols.card_image import CardRecord
 from protocols.card_note import LandingNote
 from protocols.key_call import Purpose
 from protocols.security_unit import NotingUnit, SecurityUnit
-from simulators.cards import VirtualCard
+from simulators.cards import CpuCard, LogicCard, RfCard, VirtualCard
 
 COMMANDS_MAX: Final = 400
 
 Do = Callable[[CardConversation[Any], VirtualCard], Any]
 NewCard = Callable[[], tuple[VirtualCard, bytes]]
+GoldenCard = Callable[[bytes], VirtualCard]
 
 
-def examine_notes(unit: SecurityUnit, do: Do, new_card: NewCard, record: CardRecord) -> str:
+def examine_notes(
+    unit: SecurityUnit, do: Do, new_card: NewCard, record: CardRecord, golden: GoldenCard
+) -> str:
     """All of it, or "it keeps none". `new_card`: one of the unit's own, and its serial. `record`:
-    what its cards carry. Raises Broken."""
+    what its cards carry. `golden`: a card with the serial it is given, where its medium lets it
+    choose one. Raises Broken."""
     if Purpose.TERMINAL_WRITE_BACK not in unit.manifest.keys:
         return "it keeps none"
     if not isinstance(unit, NotingUnit):
         raise Broken("its manifest names the key of terminals, and it has no note()")
     _is_read_again(unit, do, new_card, record)
     _is_of_its_card(unit, do, new_card, record)
+    _is_golden(unit, do, record, golden)
     return _pulled(unit, do, new_card, record)
+
+
+def _is_golden(unit: NotingUnit, do: Do, record: CardRecord, golden: GoldenCard) -> None:
+    """The bytes of a known landing are what they were: meters and other desks read them. Only of
+    units that are ours: another's are in its maker's hands."""
+    known = GOLDEN_NOTES.get(unit.manifest.name)
+    if known is None:
+        return
+    note, image = known
+    card = golden(note.serial)
+    carried = replace(
+        record,
+        serial=note.serial,
+        meter_number=note.meter_number,
+        amount_fen=note.amount_fen,
+        purchase_count=note.purchase_count,
+    )
+    do(unit.write(carried), card)
+    do(unit.note(note), card)
+    if bytes.fromhex(image) not in _memory(card):
+        raise Broken("a known landing lies on the card as other bytes")
+
+
+def _memory(card: VirtualCard) -> bytes:
+    if isinstance(card, CpuCard):
+        return b"".join(card.files.values())
+    assert isinstance(card, RfCard | LogicCard), "a medium without a memory keeps no notes"
+    return bytes(card.memory)
 
 
 def _laid(

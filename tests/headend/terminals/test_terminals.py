@@ -187,6 +187,21 @@ async def test_the_cap_holds_at_the_terminal(at: Stand) -> None:
     assert at.shop.credited() == []
 
 
+async def test_forged_cards_cost_no_more_than_the_cap_and_are_named(at: Stand) -> None:
+    await at.cap(card_fen=4000, total_fen=10_000)
+    await at.alone()
+    before = at.shop.meter().purchase_count
+    for number in range(1, 4):  # a serial is made up as easily as an amount
+        forged = TerminalCard(f"{number:02x}" * 8, "000000000101", before + number, 4000)
+        at.terminal.tap(forged)
+    assert "more than the terminal may sell" in last(at.terminal)
+    assert at.shop.meter().purchase_count == before + 2, "4,000 fen twice, of 10,000"
+    await at.back()
+    await at.until(lambda: not at.terminal.book.untold)
+    assert await at.clashes() == ["island-not-sold"] * 2
+    assert await at.shop.books() == (0, 0, 0), "nothing of it is booked"
+
+
 async def test_a_cap_with_a_wrong_seal_is_not_believed(at: Stand) -> None:
     key, at.terminal.cap_keys[1] = at.terminal.cap_keys[1], bytes(16)
     await at.cap_out()

@@ -8,6 +8,7 @@ import pytest
 
 from headend.units import check as check_module
 from headend.units.check import Examination
+from headend.units.golden import GOLDEN_NOTES
 from protocols.card_apdu import CardConversation
 from protocols.card_desk import CardSeen
 from protocols.card_note import LandingNote
@@ -70,6 +71,24 @@ class TakesOff(OpenUnit):
         return (yield from super().note(note))
 
 
+class OtherBytes(OpenUnit):
+    """Writes and reads the whole thing consistently, under another time than it was told."""
+
+    def note(self, note: LandingNote) -> CardConversation[CardSeen]:
+        later = replace(note, landed_at_s=note.landed_at_s + 3600)
+        return _told_back((yield from super().note(later)))
+
+    def read(self) -> CardConversation[CardSeen]:
+        return _told_back((yield from super().read()))
+
+
+def _told_back(seen: CardSeen) -> CardSeen:
+    if seen.note is None:
+        return seen
+    true = replace(seen.note, landed_at_s=1_700_000_000)
+    return replace(seen, note=true)
+
+
 def _is_of(note: LandingNote, seen: CardSeen) -> bool:
     return (
         seen.record is not None
@@ -102,6 +121,7 @@ def said_of(kind: type[OpenUnit]) -> tuple[bool, str]:
         (AnyMeter, "another meter's landing is written"),
         (Again, "written twice"),
         (TakesOff, "its purchase is gone"),
+        (OtherBytes, "as other bytes"),
     ],
 )
 def test_the_kit_catches_each_fault_of_a_note(kind: type[OpenUnit], says: str) -> None:
@@ -110,7 +130,9 @@ def test_the_kit_catches_each_fault_of_a_note(kind: type[OpenUnit], says: str) -
     assert says in detail
 
 
-def test_a_unit_that_keeps_notes_keeps_the_rule() -> None:
-    kept, detail = said_of(OpenUnit)
-    assert kept
-    assert detail.endswith("commands")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.manifest.name)
+def test_each_shipped_unit_that_keeps_notes_keeps_the_rule(unit: OpenUnit) -> None:
+    assert unit.manifest.name in GOLDEN_NOTES
+    (found,) = [one for one in Examination(unit).run() if one.rule == RULE]
+    assert found.kept, found.detail
+    assert found.detail.endswith("commands")
