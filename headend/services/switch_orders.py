@@ -63,6 +63,9 @@ async def switch_many(
     types = await sales.lock_meters(tx, meter_ids)
     there = await commands.find_many(tx, [order.command_id for order in orders])
     last = await switches.last_switches(tx, meter_ids)
+    # The thousands of a list have one pair of persons.
+    pairs = {(order.operator_id, order.approver_id) for order in orders}
+    one_person = {pair: await same_person(tx, *pair) for pair in pairs}
     answers: dict[UUID, Accepted | Rejected] = {}
     new: list[NewCommand] = []
     for order in orders:
@@ -71,7 +74,7 @@ async def switch_many(
         answer = (
             _again(order, there.get(order.command_id))
             or _unable(order, types.get(order.meter_id), meter_type)
-            or await same_person(tx, order.operator_id, order.approver_id)
+            or one_person[order.operator_id, order.approver_id]
             or _too_soon(order, free_at)
         )
         if answer is None:
