@@ -138,7 +138,8 @@ class Verifier:
         self._transfers = 0
         self._events = 0
         self._seals = 0
-        self._unsealed = 0
+        #: rows that are not chained yet, by table and number
+        self._unsealed: set[tuple[str, int]] = set()
         #: (transfers, events) at the seal before
         self._at_last_seal = (0, 0)
         #: by transfer id what is reserved and not resolved: (debit, credit, amount)
@@ -163,7 +164,7 @@ class Verifier:
             transfers=self._transfers,
             events=self._events,
             seals=self._seals,
-            unsealed=self._unsealed,
+            unsealed=len(self._unsealed),
             last_day=self._last_day,
             last_seal_sha256=self._previous_sha256 if self._seals else None,
             fault=self._fault,
@@ -175,7 +176,9 @@ class Verifier:
 
     def _add_row(self, row: BookedRow) -> None:
         if row.position is None or row.chain_sha256 is None:
-            self._unsealed += 1
+            if (row.source, row.entry_no) in self._unsealed:
+                self._found(row.source, row.entry_no, "stands there twice")
+            self._unsealed.add((row.source, row.entry_no))
         elif row.position != self._position + 1:
             self._found(
                 row.source,

@@ -253,6 +253,17 @@ async def test_an_edited_export_names_its_bad_row(shop: Shop) -> None:
     assert "transfer 2 " in str(seals.verify_export(io.StringIO(text)).fault)
 
 
+async def test_a_row_of_today_that_was_doubled_is_named(shop: Shop) -> None:
+    """No chain covers it yet: its number does."""
+    await two_sealed_days(shop)
+    await shop.pay(900)
+    lines = (await exported(shop.database)).splitlines(keepends=True)
+    assert seals.verify_export(io.StringIO("".join(lines))).is_sound
+    (today,) = [line for line in lines if '"chain_sha256":null' in line and "transfer" in line]
+    doubled = io.StringIO("".join([*lines[:-1], today, lines[-1]]))
+    assert "stands there twice" in str(seals.verify_export(doubled).fault)
+
+
 async def test_the_program_of_the_documentation_agrees(shop: Shop, tmp_path: Path) -> None:
     _, second = await two_sealed_days(shop)
     manual = (Path(__file__).parents[3] / "docs" / "ledger-seal.md").read_text(encoding="utf-8")
