@@ -110,6 +110,7 @@ DETAILS: Final = (
     N_("expires_at is more than ten years away"),
     N_("mail_to: no mail server is set"),
     N_("the server is starting up"),
+    N_("nobody can look at a dead meter"),
     N_("%(amount)s yuan"),
     N_("it is %(state)s"),
     N_("%(type)s has no %(write)s"),
