@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from headend.domain.money import yuan
 from headend.domain.seals import Entry
 from headend.keys.records import CREDITS, KeyRecord
 from protocols.key_call import Denial, KeyCall, KeyDenied, Operation, Purpose
@@ -145,7 +146,7 @@ class Credits:
         if today_fen > record.credit_fen_per_day:
             return fen, KeyDenied(
                 Denial.CREDIT_LIMIT,
-                f"{today_fen} fen today, {record.credit_fen_per_day} are allowed",
+                f"{yuan(today_fen)} yuan today, {yuan(record.credit_fen_per_day)} are allowed",
             )
         return fen, None
 

@@ -111,6 +111,7 @@ DETAILS: Final = (
     N_("mail_to: no mail server is set"),
     N_("the server is starting up"),
     N_("nobody can look at a dead meter"),
+    N_("%(amount)s yuan today, %(limit)s are allowed"),
     N_("%(amount)s yuan"),
     N_("it is %(state)s"),
     N_("%(type)s has no %(write)s"),

@@ -196,7 +196,7 @@ async def test_the_look_after_it_settles_the_top_up() -> None:
 
 async def test_an_answer_that_comes_late_is_nobodys() -> None:
     quick = LineTiming.network(
-        mobile=True, reply_timeout_s=0.8, reply_late_s_max=PATIENCE_S, start_quiet_s=0.0
+        mobile=True, reply_timeout_s=2.5, reply_late_s_max=PATIENCE_S, start_quiet_s=0.0
     )
     async with property_of(timing=quick) as place:
         await up(place)
