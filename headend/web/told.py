@@ -15,7 +15,7 @@ from headend.domain.problems import Problem
 from headend.web.details import DETAILS
 from headend.web.texts import N_, translations
 
-#: the clauses
+#: the clauses, the more special before the more general
 CLAUSES: Final = (
     # domain/supply.py: why a meter is spared
     N_("%(reason)s, until %(until)s"),
@@ -89,8 +89,12 @@ CLAUSES: Final = (
     N_("%(name)s: %(reason)s"),
 )
 _VALUE: Final = re.compile(r"%\((\w+)\)s")
-# Who says the most in its own words is meant.
-_BY_WEIGHT: Final = sorted((*CLAUSES, *DETAILS), key=lambda one: -len(_VALUE.sub("", one)))
+# Of details the one that says the most in its own words is meant; "name: reason" is anything.
+_IN_TURN: Final = (
+    *CLAUSES[:-1],
+    *sorted(DETAILS, key=lambda one: -len(_VALUE.sub("", one))),
+    CLAUSES[-1],
+)
 
 
 @functools.cache
@@ -112,7 +116,7 @@ def told(text: str, language: str) -> str:
     """A stored clause in this language, the clauses within it too."""
     if language == "en" or not text:
         return text
-    for clause in _BY_WEIGHT:
+    for clause in _IN_TURN:
         if found := _pattern(clause).fullmatch(text):
             values = {name: told(value, language) for name, value in found.groupdict().items()}
             said = translations(language).gettext(clause)

@@ -96,7 +96,7 @@ class Walk:
                 if left:
                     english[f"{name} {unquote(where)}"] = left
             await page.context.close()
-        assert english == {}
+        assert english == {}, english
 
 
 # What says where something is: a path, and the id of an order.

@@ -81,6 +81,11 @@ def test_a_clause_is_said_by_its_own_translation(clause: str) -> None:
     assert told(example, "zh") == expected
 
 
+def test_a_cabinet_is_said_as_one() -> None:
+    """Its own clause, and not that of the user in it."""
+    assert not re.search("[a-z]", told("cabinet of 36, single-phase user", "zh"))
+
+
 def test_a_problem_is_chinese_down_to_its_detail() -> None:
     problem = Problem("not-paid", meter="A-101", detail="12.00 yuan of 50.00")
     assert "50.00 元中的 12.00 元" in said(problem, "zh")

@@ -171,7 +171,7 @@ async def test_an_order_begins_queued_and_who_asks_does_not_approve(database: Da
     tail = "'{}', 1, '', now(), now(), now(), now() + '1 h'::interval"
     for values, sentence in {
         "'cut', 'sent', NULL": "a_command_begins_queued",
-        "'cut', 'queued', 1": "who_asks_does_not_approve",
+        "'cut', 'queued', 1": "an_approver_is_somebody_else",
         "'top_up', 'queued', NULL": "money_has_an_amount_a_count_and_a_sale",
     }.items():
         sql = f"INSERT INTO command ({columns}) SELECT gen_random_uuid(), 1, {values}, {tail}"
