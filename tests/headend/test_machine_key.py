@@ -65,7 +65,7 @@ async def test_it_looks_and_does_nothing_else(dsn: str, tmp_path: Path) -> None:
     async with served(dsn, tmp_path, "ddsy:1") as desk:
         assert key_of(desk.head_end.http_port) == desk.head_end.services.machine_key.text
         assert len(await desk.get("/api/v1/meters")) == 3
-        for headers in ({}, {"authorization": "Bearer x" + desk.key["authorization"][8:]}):
+        for headers in ({}, {"authorization": "Bearer no" + desk.key["authorization"][8:]}):
             answer = await desk.http.get("/api/v1/meters", headers=headers)
             assert answer.status_code == 401
         for method, path in (("POST", "/cuts"), ("GET", "/commands"), ("GET", "/differences")):

@@ -66,6 +66,17 @@ async def into_the_platform(shop: Shop, meter: str = "M1") -> None:
         assert done is None
 
 
+async def at_rest(shop: Shop, meter_id: int) -> None:
+    """No order of it is under way: one would spare it from a cut."""
+    async with asyncio.timeout(60):
+        while True:
+            async with shop.services.database.transaction() as tx:
+                given = await commands.listing(tx, meter_ids=[meter_id])
+            if all(one.state is CommandState.CONFIRMED for one in given):
+                return
+            await asyncio.sleep(0.05)
+
+
 async def paid(shop: Shop, fen: int, meter: str = "M1") -> Paid:
     async with shop.services.database.transaction() as tx:
         done = await pay(
@@ -116,6 +127,7 @@ async def test_warned_then_cut_at_zero_then_light_with_the_payment(
     async with open_shop(dsn, tmp_path) as shop:
         services, meter_id = shop.services, await number(shop)
         await into_the_platform(shop)
+        await at_rest(shop, meter_id)
         await paid(shop, 500)
         now = services.clock.now()
         async with services.database.transaction() as tx:
@@ -152,6 +164,7 @@ async def test_nothing_is_put_into_a_platform_meter_and_a_payment_is_one(
     async with open_shop(dsn, tmp_path) as shop:
         services, meter_id = shop.services, await number(shop)
         await into_the_platform(shop)
+        await at_rest(shop, meter_id)
         async with services.database.transaction() as tx:
             answer = await services.orders.top_up(
                 tx,
