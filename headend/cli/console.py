@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import typer
 from rich.console import Console
 
+from headend.domain import money
 from headend.domain.problems import Problem, language_of_terminal
 
 T = TypeVar("T")
@@ -54,7 +55,4 @@ def kwh(energy_wh: Any) -> str:
 
 def yuan(amount_fen: Any) -> str:
     """Money for people: yuan with two decimals, or a dash."""
-    if amount_fen is None:
-        return "–"
-    sign = "-" if amount_fen < 0 else ""
-    return f"{sign}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d}"
+    return money.yuan(amount_fen)

@@ -19,6 +19,8 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
+from headend.domain import money
+
 LANGUAGES: Final = ("zh", "en")
 LOCALES: Final = Path(__file__).parent / "locales"
 # An instant within a stored sentence, in either language.
@@ -73,8 +75,7 @@ def yuan(fen: int | None) -> str:
 
 def yuan_plain(fen: int) -> str:
     """As it is typed into a field: 1234.50."""
-    whole, rest = divmod(abs(fen), 100)
-    return f"{'-' if fen < 0 else ''}{whole}.{rest:02}"
+    return money.yuan(fen)
 
 
 def kwh(wh: int | None) -> str:
